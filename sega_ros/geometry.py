@@ -1,0 +1,77 @@
+"""Rotations: axis-angle, matrices and unit quaternions (wxyz). Any leading batch shape; NumPy in, NumPy out, torch likewise."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Below this angle the closed forms lose digits; their Taylor series is exact to float64 there.
+_SMALL = 1e-6
+
+
+def rotvec_to_rotmat(rotvec):
+    """Rotation matrices [..., 3, 3] of axis-angle vectors [..., 3] in radians (Rodrigues).
+
+    The gradient is finite at zero: the angle is taken from a clamped square before any division.
+    """
+    if not isinstance(rotvec, Tensor):
+        return rotvec_to_rotmat(torch.as_tensor(np.asarray(rotvec, np.float64))).numpy().astype(np.asarray(rotvec).dtype)
+    square = (rotvec * rotvec).sum(-1)
+    safe = square.clamp_min(_SMALL**2)
+    angle = safe.sqrt()
+    small = square < _SMALL**2
+    a = torch.where(small, 1 - square / 6, angle.sin() / angle)
+    b = torch.where(small, 0.5 - square / 24, (1 - angle.cos()) / safe)
+    x, y, z = rotvec.unbind(-1)
+    zero = torch.zeros_like(x)
+    skew = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    eye = torch.eye(3, dtype=rotvec.dtype, device=rotvec.device)
+    return eye + a[..., None, None] * skew + b[..., None, None] * (skew @ skew)
+
+
+def rotmat_to_rotvec(rotmat: np.ndarray) -> np.ndarray:
+    """Axis-angle vectors [..., 3] of rotation matrices [..., 3, 3]; angles in [0, pi]."""
+    from scipy.spatial.transform import Rotation
+
+    rotmat = np.asarray(rotmat)
+    flat = Rotation.from_matrix(rotmat.reshape(-1, 3, 3)).as_rotvec()
+    return flat.reshape(*rotmat.shape[:-2], 3).astype(rotmat.dtype)
+
+
+def rotmat_to_unitquat(rotmat: Tensor) -> Tensor:
+    """Unit quaternions wxyz [..., 4] of rotation matrices [..., 3, 3].
+
+    Of the four classic formulas the one with the largest divisor is taken for each matrix, so none divides by almost zero.
+    """
+    m = rotmat
+    t = torch.stack([
+        1 + m[..., 0, 0] + m[..., 1, 1] + m[..., 2, 2], 1 + m[..., 0, 0] - m[..., 1, 1] - m[..., 2, 2],
+        1 - m[..., 0, 0] + m[..., 1, 1] - m[..., 2, 2], 1 - m[..., 0, 0] - m[..., 1, 1] + m[..., 2, 2],
+    ], -1)  # [..., 4] four times the squared components
+    wx, wy, wz = m[..., 2, 1] - m[..., 1, 2], m[..., 0, 2] - m[..., 2, 0], m[..., 1, 0] - m[..., 0, 1]
+    xy, xz, yz = m[..., 1, 0] + m[..., 0, 1], m[..., 0, 2] + m[..., 2, 0], m[..., 2, 1] + m[..., 1, 2]
+    rows = torch.stack([
+        torch.stack([t[..., 0], wx, wy, wz], -1), torch.stack([wx, t[..., 1], xy, xz], -1),
+        torch.stack([wy, xy, t[..., 2], yz], -1), torch.stack([wz, xz, yz, t[..., 3]], -1),
+    ], -2)  # [..., 4, 4] each row is the quaternion up to its length
+    best = t.argmax(-1)[..., None, None].expand(*t.shape[:-1], 1, 4)
+    return torch.nn.functional.normalize(rows.gather(-2, best).squeeze(-2), dim=-1)
+
+
+def unitquat_to_rotmat(quat: Tensor) -> Tensor:
+    """Rotation matrices [..., 3, 3] of unit quaternions wxyz [..., 4]."""
+    w, x, y, z = quat.unbind(-1)
+    return torch.stack([
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ], -1).unflatten(-1, (3, 3))
+
+
+def unitquat_mul(a: Tensor, b: Tensor) -> Tensor:
+    """Hamilton product of quaternions wxyz [..., 4]: rotate by `b`, then by `a`."""
+    aw, ax, ay, az = a.unbind(-1)
+    bw, bx, by, bz = b.unbind(-1)
+    return torch.stack([
+        aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw,
+    ], -1)
