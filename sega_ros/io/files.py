@@ -1,0 +1,106 @@
+"""Reading and writing whole files: bounded, never through a symbolic link, atomic."""
+
+import errno
+import os
+import secrets
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from sega_ros.errors import AvatarExistsError, StorageError
+
+# Temporary files start with this, so that whoever lists a directory can tell them from finished ones.
+TEMPORARY_PREFIX = '.tmp-'
+
+
+def atomic_write(path: Path | str, data: bytes, *, replace: bool = True, mode: int | None = None) -> None:
+    """Write `data` to `path` so that a crash at any moment leaves the old file or the new one, whole.
+
+    The bytes go to a temporary file in the same directory, are flushed to the disk and take their name in one step.
+    `mode` are the permission bits (default: the process's).
+
+    Raises:
+        AvatarExistsError: `path` exists and `replace` is false; checked in the same step that gives the name.
+        StorageError: the directory can't be written (disk full, read-only); the old file, if any, is untouched.
+    """
+    path = Path(path)
+    temporary = path.parent / f'{TEMPORARY_PREFIX}{path.name[:64]}-{os.getpid()}-{secrets.token_hex(4)}'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_and_sync(temporary, data, 0o666 if mode is None else mode)
+        if replace:
+            temporary.replace(path)
+        else:
+            _link_new(temporary, path)
+        _sync_directory(path.parent)
+    except FileExistsError as e:
+        raise AvatarExistsError(f'{path} exists already; choose another name or ask to replace it') from e
+    except OSError as e:
+        raise StorageError(f'cannot write {path} ({len(data)} bytes): {_reason(e)}') from e
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def read_file(path: Path | str, *, limit: int) -> bytes:
+    """Return the bytes of a regular file that is not a symbolic link.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        StorageError: it is a link, no regular file, longer than `limit` bytes, or unreadable.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as e:
+        found = 'it is a symbolic link; put the file itself there' if e.errno == errno.ELOOP else _reason(e)
+        raise StorageError(f'cannot read {path}: {found}') from e
+    with os.fdopen(descriptor, 'rb') as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise StorageError(f'cannot read {path}: it is not a regular file')
+        if status.st_size > limit:
+            raise StorageError(f'cannot read {path}: it has {status.st_size} bytes, at most {limit} are accepted')
+        try:
+            return file.read(limit + 1)
+        except OSError as e:
+            raise StorageError(f'cannot read {path}: {_reason(e)}') from e
+
+
+def _write_and_sync(path: Path, data: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    with os.fdopen(descriptor, 'wb') as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _link_new(temporary: Path, path: Path) -> None:
+    """Name the file `path` unless something has that name: a hard link fails then, a rename would not."""
+    try:
+        os.link(temporary, path, follow_symlinks=False)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        # FAT and some network file systems have no hard links: reserve the name, then replace the reservation.
+        with path.open('xb'):
+            pass
+        temporary.replace(path)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # some network file systems can't; the file itself is safe
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return 'the disk is full; free some space and try again'
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f'{os.strerror(error.errno).lower()}; choose a directory you may write to'
+    return (error.strerror or str(error)).lower()
