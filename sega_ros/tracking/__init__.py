@@ -1,0 +1,1 @@
+"""From camera frames to FLAME expressions: landmarks, embedding, fit, smoothing and the tracker that joins them."""
