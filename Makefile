@@ -1,0 +1,37 @@
+# make setup | test | demo | lint | colcon-test | clean
+PYTHON ?= python3
+VENV ?= .venv
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids several GB of CUDA libraries; PIP_ARGS go to pip install.
+TORCH_INDEX ?=
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+# Driving clip and photo of the demo: make demo PHOTO=me.jpg VIDEO=clip.mp4 (or CAMERA=0)
+PHOTO ?=
+VIDEO ?=
+CAMERA ?=
+# Spinning OpenMP threads cost more than they bring on few, shared cores.
+export OMP_WAIT_POLICY ?= passive
+
+RUN = $(CURDIR)/scripts/env.sh
+
+.PHONY: setup test demo lint colcon-test clean
+
+setup:
+	@$(PYTHON) scripts/setup_venv.py --venv '$(VENV)' --torch-index '$(TORCH_INDEX)' --pip-args '$(PIP_ARGS)'
+
+test: setup
+	@$(RUN) python -m pytest $(PYTEST_ARGS)
+
+demo: setup
+	@PHOTO='$(PHOTO)' VIDEO='$(VIDEO)' CAMERA='$(CAMERA)' $(RUN) python scripts/demo.py
+
+lint: setup
+	@$(RUN) ruff check .
+	@$(RUN) mypy sega_ros
+
+# The same wheels, but built, installed and imported as a colcon workspace does it.
+colcon-test: setup
+	@$(RUN) scripts/colcon_test.sh
+
+clean:
+	rm -rf build install log .colcon out
