@@ -15,7 +15,7 @@ MAX_PIXELS = 80_000_000  # a quarter of a gigabyte once decoded; phones take 12 
 MAX_BYTES = 128 * 1024 * 1024
 
 # Pillow also opens formats that start other programs (EPS) or that nobody's camera writes.
-_FORMATS = ('JPEG', 'MPO', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
+_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
 _WANTED = 'wanted a JPEG, PNG, WebP, BMP, TIFF, PPM or GIF picture'
 _FILM_DIAGONAL = 43.267  # mm of a 36 x 24 mm frame: "35 mm equivalent" compares diagonals (CIPA DCG-001)
 _EXIF_IFD, _FOCAL_LENGTH_35MM = 0x8769, 0xA405
