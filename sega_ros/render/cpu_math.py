@@ -1,0 +1,60 @@
+"""Scalar building blocks of the CPU kernels that LLVM can vectorise: no libm calls, no branches."""
+
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+# Reassociation would turn (x + MAGIC) - MAGIC into x: these functions never get it, whoever calls them.
+EXACT = {'contract', 'nsz'}
+# Records are finite by construction, so the pixel loops may assume it (min and max become one instruction).
+FINITE = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
+
+# Adding it to a float32 of magnitude below 2^22 rounds to an integer, which then sits in the low mantissa bits.
+_MAGIC = 12582912.0
+
+
+@intrinsic
+def float_to_bits(typingctx, value):
+    """Reinterpret a float32 as int32."""
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(32))
+    return types.int32(types.float32), codegen
+
+
+@intrinsic
+def bits_to_float(typingctx, value):
+    """Reinterpret an int32 as float32."""
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.FloatType())
+    return types.float32(types.int32), codegen
+
+
+@njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
+def exp2(x):
+    """2^x for x in [-126, 127], relative error below 2e-7 (minimax polynomial of degree 5 on [-1/2, 1/2])."""
+    shifted = x + types.float32(_MAGIC)
+    f = x - (shifted - types.float32(_MAGIC))
+    p = types.float32(0.001327647129073739)
+    p = p * f + types.float32(0.009675540961325169)
+    p = p * f + types.float32(0.05550713092088699)
+    p = p * f + types.float32(0.24022120237350464)
+    p = p * f + types.float32(0.6931469440460205)
+    p = p * f + types.float32(1.0000001192092896)
+    return bits_to_float(types.int32(float_to_bits(p) + (float_to_bits(shifted) << types.int32(23))))
+
+
+@njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
+def log2(x):
+    """log2(x) of a positive normal float32, absolute error about 2e-7 for x near 1 (atanh series)."""
+    bits = float_to_bits(x)
+    # Mantissa in [sqrt(1/2), sqrt(2)): the offset is the bit pattern of sqrt(1/2).
+    exponent = types.int32((bits - types.int32(0x3F3504F3)) >> types.int32(23))
+    m = bits_to_float(types.int32(bits - (exponent << types.int32(23))))
+    s = (m - types.float32(1.0)) / (m + types.float32(1.0))
+    q = s * s
+    p = types.float32(2.8853900817779268 / 9)
+    p = p * q + types.float32(2.8853900817779268 / 7)
+    p = p * q + types.float32(2.8853900817779268 / 5)
+    p = p * q + types.float32(2.8853900817779268 / 3)
+    p = p * q + types.float32(2.8853900817779268)
+    return p * s + types.float32(exponent)

@@ -1,0 +1,140 @@
+"""CPU kernels: splats to image-plane records, and the gradients back. Mirrors `reference.project`.
+
+Both passes work on blocks of splats held as structure of arrays in one scratch array (rows of BLOCK lanes): one array
+with constant offsets is what lets LLVM prove that loads and stores don't alias, and so vectorise.
+"""
+
+import numpy as np
+from numba import njit
+
+from sega_ros.render.constants import ALPHA_CUT, BLUR, CLAMP, NEAR
+from sega_ros.render.cpu_math import EXACT, float_to_bits, log2
+
+f32 = np.float32
+BLOCK = 256  # splats per block: the scratch stays in the first-level cache
+
+# Record of a visible splat: alpha = 2^(log2_opacity - u^2 - v^2), u = a (x - mx) + b (y - my), v = d (y - my).
+RECORD = 12
+MX, MY, A, B, D, LO, RED, GREEN, BLUE, Z = range(10)
+
+# Camera as a float64 vector: rotation row by row, translation, fx, fy, cx, cy, then the Jacobian's limits.
+CAMERA_SIZE = 20
+LIMIT_X0, LIMIT_X1, LIMIT_Y0, LIMIT_Y1 = range(16, 20)
+
+_HALF_LOG2E = f32(0.5 * 1.4426950408889634)
+_LOG2_CUT = f32(np.log2(ALPHA_CUT))
+_BLUR, _BLUR2, _NEAR, _CUT = f32(BLUR), f32(BLUR * BLUR), f32(NEAR), f32(ALPHA_CUT)
+_TWO_LN2 = f32(2 * 0.6931471805599453)
+_MARGIN = f32(0.01)  # px; covers the rounding of the bounding box
+_HUGE = f32(3e38)
+ONE, ZERO, TWO, HALF = f32(1), f32(0), f32(2), f32(0.5)
+
+
+def camera_vector(camera) -> np.ndarray:
+    """Pack a Camera for the kernels: float64 [CAMERA_SIZE]."""
+    margin_x, margin_y = CLAMP * 0.5 * camera.width / camera.fx, CLAMP * 0.5 * camera.height / camera.fy
+    limits = [
+        -camera.cx / camera.fx - margin_x, (camera.width - camera.cx) / camera.fx + margin_x,
+        -camera.cy / camera.fy - margin_y, (camera.height - camera.cy) / camera.fy + margin_y,
+    ]
+    viewmat = np.asarray(camera.viewmat, np.float64)
+    return np.concatenate([
+        viewmat[:3, :3].ravel(), viewmat[:3, 3], [camera.fx, camera.fy, camera.cx, camera.cy], limits
+    ]).astype(np.float64)
+
+
+@njit(cache=True, fastmath=EXACT, error_model='numpy')
+def project_block(means, quats, scales, opacities, colors, start, n, cam, width, height, out):
+    """Project splats [start, start + n) into rows of `out` [16, BLOCK]: mx my a b d lo z x0 x1 y0 y1 valid."""
+    r0, r1, r2, r3, r4, r5, r6, r7, r8 = cam[0], cam[1], cam[2], cam[3], cam[4], cam[5], cam[6], cam[7], cam[8]
+    t0, t1, t2 = cam[9], cam[10], cam[11]
+    fx, fy, cx, cy = f32(cam[12]), f32(cam[13]), f32(cam[14]), f32(cam[15])
+    lx0, lx1, ly0, ly1 = f32(cam[16]), f32(cam[17]), f32(cam[18]), f32(cam[19])
+    w00, w01, w02, w10, w11, w12 = f32(r0), f32(r1), f32(r2), f32(r3), f32(r4), f32(r5)
+    w20, w21, w22 = f32(r6), f32(r7), f32(r8)
+    fw, fh = f32(width), f32(height)
+    mean, quat, scale = means[start:start + n], quats[start:start + n], scales[start:start + n]
+    opacity, color = opacities[start:start + n], colors[start:start + n]
+    for i in range(n):
+        mx, my, mz = mean[i, 0], mean[i, 1], mean[i, 2]
+        # float64, because the order of splats hangs on the last bit of z.
+        x = f32(r0 * mx + r1 * my + r2 * mz + t0)
+        y = f32(r3 * mx + r4 * my + r5 * mz + t1)
+        z = f32(r6 * mx + r7 * my + r8 * mz + t2)
+        qw, qx, qy, qz = quat[i, 0], quat[i, 1], quat[i, 2], quat[i, 3]
+        s0, s1, s2 = scale[i, 0], scale[i, 1], scale[i, 2]
+        op = opacity[i]
+        norm = qw * qw + qx * qx + qy * qy + qz * qz
+        size = abs(mx) + abs(my) + abs(mz) + norm + abs(s0) + abs(s1) + abs(s2)
+        size += abs(color[i, 0]) + abs(color[i, 1]) + abs(color[i, 2]) + abs(op)
+        ok = (size < _HUGE) & (norm > ZERO) & (op >= _CUT) & (z >= _NEAR)
+        z = z if ok else ONE
+        op = op if ok else ONE
+        two = TWO / (norm if ok else ONE)
+
+        rz = ONE / z
+        xz, yz = x * rz, y * rz
+        tx, ty = min(lx1, max(lx0, xz)), min(ly1, max(ly0, yz))
+        jx, jy = fx * rz, fy * rz
+        # J W [2, 3], then times the rotation (identity + two * ...) and the scales.
+        a0, a1, a2 = jx * (w00 - tx * w20), jx * (w01 - tx * w21), jx * (w02 - tx * w22)
+        b0, b1, b2 = jy * (w10 - ty * w20), jy * (w11 - ty * w21), jy * (w12 - ty * w22)
+        xx, yy, zz = two * qx * qx, two * qy * qy, two * qz * qz
+        xy, xZ, yZ = two * qx * qy, two * qx * qz, two * qy * qz
+        wx, wy, wz = two * qw * qx, two * qw * qy, two * qw * qz
+        q00, q01, q02 = ONE - yy - zz, xy - wz, xZ + wy
+        q10, q11, q12 = xy + wz, ONE - xx - zz, yZ - wx
+        q20, q21, q22 = xZ - wy, yZ + wx, ONE - xx - yy
+        u0 = (a0 * q00 + a1 * q10 + a2 * q20) * s0
+        u1 = (a0 * q01 + a1 * q11 + a2 * q21) * s1
+        u2 = (a0 * q02 + a1 * q12 + a2 * q22) * s2
+        v0 = (b0 * q00 + b1 * q10 + b2 * q20) * s0
+        v1 = (b0 * q01 + b1 * q11 + b2 * q21) * s1
+        v2 = (b0 * q02 + b1 * q12 + b2 * q22) * s2
+        cxx, cxy, cyy = u0 * u0 + u1 * u1 + u2 * u2, u0 * v0 + u1 * v1 + u2 * v2, v0 * v0 + v1 * v1 + v2 * v2
+        m0, m1, m2 = u1 * v2 - u2 * v1, u2 * v0 - u0 * v2, u0 * v1 - u1 * v0
+        det = m0 * m0 + m1 * m1 + m2 * m2 + _BLUR * (cxx + cyy) + _BLUR2
+        cxx, cyy = cxx + _BLUR, cyy + _BLUR
+        a = np.sqrt(_HALF_LOG2E * cyy / det)
+        d = np.sqrt(_HALF_LOG2E / cyy)
+        lo = log2(op)
+        px, py = fx * xz + cx, fy * yz + cy
+        reach = _TWO_LN2 * max(ZERO, lo - _LOG2_CUT)
+        rx, ry = np.sqrt(reach * cxx) + _MARGIN, np.sqrt(reach * cyy) + _MARGIN
+        ok = ok & (abs(px) + abs(py) + det + rx + ry < _HUGE)
+        px, py = (px if ok else ZERO), (py if ok else ZERO)
+        rx, ry = (rx if ok else ZERO), (ry if ok else ZERO)
+        # Pixels whose centre lies in the bounding box: [x0, x1) x [y0, y1).
+        x0, x1 = min(fw, max(ZERO, np.ceil(px - rx - HALF))), min(fw, max(ZERO, np.floor(px + rx + HALF)))
+        y0, y1 = min(fh, max(ZERO, np.ceil(py - ry - HALF))), min(fh, max(ZERO, np.floor(py + ry + HALF)))
+        ok = ok & (x0 < x1) & (y0 < y1)
+        out[0, i], out[1, i], out[2, i], out[3, i], out[4, i], out[5, i] = px, py, a, -a * cxy / cyy, d, lo
+        out[6, i], out[7, i], out[8, i], out[9, i], out[10, i] = z, x0, x1, y0, y1
+        out[11, i] = ONE if ok else ZERO
+
+
+@njit(cache=True, error_model='numpy')
+def project_splats(means, quats, scales, opacities, colors, cam, width, height, shift, records, rects, keys, ids):
+    """Fill the records of the visible splats and return how many there are.
+
+    records [N, RECORD] float32, rects [N, 4] int32 (tile x0, x1, y0, y1 with exclusive ends; tiles of 2^shift px),
+    keys [N] uint32 (the bits of z: ordered as z is, for z > 0), ids [N] int32 (splat of each record).
+    """
+    out = np.empty((12, BLOCK), np.float32)
+    count = 0
+    for start in range(0, means.shape[0], BLOCK):
+        n = min(BLOCK, means.shape[0] - start)
+        project_block(means, quats, scales, opacities, colors, start, n, cam, width, height, out)
+        for i in range(n):
+            if out[11, i] != ZERO:
+                for k in range(6):
+                    records[count, k] = out[k, i]
+                for k in range(3):
+                    records[count, RED + k] = colors[start + i, k]
+                records[count, Z] = out[6, i]
+                keys[count] = np.uint32(float_to_bits(out[6, i]))
+                rects[count, 0], rects[count, 1] = np.int32(out[7, i]) >> shift, ((np.int32(out[8, i]) - 1) >> shift) + 1
+                rects[count, 2], rects[count, 3] = np.int32(out[9, i]) >> shift, ((np.int32(out[10, i]) - 1) >> shift) + 1
+                ids[count] = start + i
+                count += 1
+    return count
