@@ -183,7 +183,7 @@ def main() -> None:
     """Parse the command line and set up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--venv', type=Path, default=ROOT / '.venv')
-    parser.add_argument('--torch-index', default='', help='package index to take torch from, e.g. the CPU or a CUDA one')
+    parser.add_argument('--torch-index', default='', help='package index to take torch from')
     parser.add_argument('--pip-args', default='', help='more arguments for pip install')
     args = parser.parse_args()
     try:
