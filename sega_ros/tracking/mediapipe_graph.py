@@ -1,8 +1,8 @@
 """The two MediaPipe graphs behind the landmark detector, both with the models that the wheel carries.
 
 `mp.solutions.FaceMesh` either finds the face anew in every frame (slow, and its region jumps) or follows its own last
-landmarks (another region than a still picture gets: 1.3 px off). Here the landmark model gets the region that *we* choose:
-that of a still picture, and steady.
+landmarks (another region than a still picture gets: 1.3 px off). Here the landmark model gets the region that *we*
+choose: that of a still picture, and steady.
 """
 
 import contextlib

@@ -1,0 +1,280 @@
+"""Where MediaPipe's landmarks lie on a head model: seen, not taken from a third party.
+
+The head is rendered in several poses and identities, meshed by MediaPipe, and every landmark is put back on the surface.
+A second round wears lips, brows and irises painted where the first one found them, as MediaPipe was trained on faces.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sega_ros.camera import orbit_camera, project
+from sega_ros.errors import HeadModelError
+from sega_ros.head.model import HeadModel
+from sega_ros.head.skinning import pose_mesh
+from sega_ros.raster import TriangleBuffer, rasterize_triangles, vertex_normals
+from sega_ros.tracking.landmarks import LandmarkDetector
+from sega_ros.tracking.surface import closest_points, grow_faces
+from sega_ros.tracking.topology import (
+    INNER_LIPS, LEFT_BROW, LEFT_IRIS, N_LANDMARKS, OUTER_LIPS, RIGHT_BROW, RIGHT_IRIS,
+)
+from sega_ros.types import Camera, FlameParams, Region
+
+_FORMAT = 1  # part of the cache's file name; raised when the method changes
+_SIZE = 512
+_STABLE_PX = 8.0  # landmarks that scatter more than this in a 512 px picture have no place on the surface
+_LIMBUS_M = 0.0059  # radius of the iris ring
+SKIN, LIP, BROW, SCLERA, IRIS, PUPIL = (
+    (0.80, 0.62, 0.53), (0.68, 0.36, 0.34), (0.25, 0.17, 0.13), (0.93, 0.92, 0.91), (0.30, 0.20, 0.12), (0.03, 0.03, 0.03))
+_INSIDE = (0.30, 0.10, 0.10)
+_TEETH = (0.90, 0.88, 0.82)
+
+
+@dataclass(frozen=True)
+class LandmarkEmbedding:
+    """Place of each landmark on the surface."""
+
+    faces: np.ndarray  # [478] int32
+    barys: np.ndarray  # [478, 3] float32
+    valid: np.ndarray  # [478] bool
+    residual_px: np.ndarray  # [478] median reprojection error in 512 px pictures; nan where not valid
+
+    @property
+    def median_residual_px(self) -> float:
+        """Median of the residuals of the valid landmarks."""
+        return float(np.median(self.residual_px[self.valid]))
+
+    def points(self, vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+        """Landmarks [478, 3] on the posed `vertices` [V, 3] of a mesh with triangles `faces` [F, 3]."""
+        return np.einsum('pk,pkc->pc', self.barys, vertices[faces[self.faces]])
+
+
+@dataclass(frozen=True)
+class _View:
+    """One rendered picture and what MediaPipe saw in it."""
+
+    landmarks: np.ndarray  # [478, 2] px
+    vertices_px: np.ndarray  # [V, 2]
+    buffer: TriangleBuffer
+    mouth_open: bool
+
+
+def plain_picture(
+    head: HeadModel, params: FlameParams, camera: Camera, colors: np.ndarray, *, background: float = 0.45,
+) -> tuple[np.ndarray, np.ndarray, TriangleBuffer]:
+    """Render the head with vertex `colors` [V, 3] under a soft frontal light.
+
+    Returns the picture (uint8 RGB [H, W, 3]), the projected vertices [V, 2] and the buffer.
+    """
+    vertices = pose_mesh(head, params)
+    pixels, depth = project(vertices, camera)
+    buffer = rasterize_triangles(np.concatenate([pixels, depth[:, None]], 1), head.faces, camera.height, camera.width,
+                                 perspective=True)
+    normals = buffer.interpolate(vertex_normals(vertices, head.faces), head.faces)
+    normals /= np.maximum(np.linalg.norm(normals, axis=2, keepdims=True), 1e-6)
+    light = np.array([0.25, 0.45, 0.86])
+    shade = 0.35 + 0.65 * np.abs(normals @ light)
+    image = buffer.interpolate(colors, head.faces) * shade[..., None]
+    image[buffer.face < 0] = background
+    return (np.clip(image, 0, 1) * 255).astype(np.uint8), pixels, buffer
+
+
+def vertex_colors(head: HeadModel, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
+    """Plain colours [V, 3]: skin, eyes, teeth; with an embedding also lips and brows."""
+    colors = np.tile(np.float32(SKIN), (len(head.v_template), 1))
+    for region, color in ((Region.MOUTH, _INSIDE), (Region.TEETH, _TEETH), (Region.EYES, SCLERA)):
+        colors[np.unique(head.faces[head.face_region == region])] = color
+    for centre, radius, vertices in eyeballs(head):
+        axis = (head.v_template[vertices] - centre) / radius
+        off = np.degrees(np.arccos(np.clip(axis[:, 2] / np.linalg.norm(axis, axis=1), -1, 1)))
+        ring = np.degrees(np.arcsin(_LIMBUS_M / radius))
+        colors[vertices[off < ring]] = IRIS
+        colors[vertices[off < 0.42 * ring]] = PUPIL
+    if embedding is not None:
+        _paint(head, embedding, colors)
+    return colors
+
+
+def _paint(head: HeadModel, embedding: LandmarkEmbedding, colors: np.ndarray) -> None:
+    """Colour lips and brows where their landmarks lie, seen from the front."""
+    import cv2
+
+    places = embedding.points(head.v_template, head.faces)
+    front = np.isin(np.arange(len(colors)), np.unique(head.faces[np.isin(
+        head.face_region, (Region.FACE, Region.EYELIDS, Region.MOUTH, Region.NECK, Region.SCALP))]))
+    front &= vertex_normals(head.v_template, head.faces)[:, 2] > 0
+    inside = np.unique(head.faces[head.face_region == Region.MOUTH])
+    for ring, color in ((OUTER_LIPS, LIP), (LEFT_BROW, BROW), (RIGHT_BROW, BROW)):
+        polygon = places[list(ring)]
+        outline = np.ascontiguousarray(polygon[:, :2], np.float32)
+        contour = outline if ring is OUTER_LIPS else cv2.convexHull(outline)[:, 0]
+        near = np.flatnonzero(front & (np.abs(head.v_template[:, 2] - polygon[:, 2].mean()) < 0.03))
+        hit = [v for v in near if cv2.pointPolygonTest(contour, tuple(map(float, head.v_template[v, :2])), False) >= 0]
+        colors[hit if ring is not OUTER_LIPS else np.setdiff1d(hit, inside)] = color
+
+
+def eyeballs(head: HeadModel) -> list[tuple[np.ndarray, float, np.ndarray]]:
+    """Centre [3], radius and vertices of the left and the right eyeball, metres; empty when the head has none."""
+    vertices = np.unique(head.faces[head.face_region == Region.EYES])
+    centres = (head.J_regressor @ head.v_template)[3:5]
+    out = []
+    for joint, centre in zip((3, 4), centres, strict=True):
+        own = vertices[head.weights[vertices, joint] > 0.5]
+        if not len(own):
+            return []
+        out.append((centre, float(np.median(np.linalg.norm(head.v_template[own] - centre, axis=1))), own))
+    return out
+
+
+def _scenes(head: HeadModel) -> list[tuple[FlameParams, float, float]]:
+    """Params, yaw and pitch (radians) of the renderings."""
+    rng = np.random.default_rng(3)
+    scenes = []
+    jaw = np.array([0.12, 0, 0], np.float32)
+    for identity in range(4):
+        shape = (0.6 * rng.standard_normal(head.n_shape) if identity else np.zeros(head.n_shape)).astype(np.float32)
+        closed = FlameParams(shape, np.zeros(head.n_expression, np.float32))
+        opened = FlameParams(shape, np.zeros(head.n_expression, np.float32), jaw_pose=jaw)
+        for yaw, pitch in ((0, 0), (-20, 0), (20, 0), (-10, 8), (10, -8)):
+            scenes += [(p, np.radians(yaw), np.radians(pitch)) for p in (closed, opened)]
+    return scenes
+
+
+def _look(head: HeadModel, colors: np.ndarray, detector: LandmarkDetector, report: Callable[[float], None]) -> list[_View]:
+    """Render and mesh every scene in which MediaPipe finds the face."""
+    face = np.unique(head.faces[head.face_region == Region.FACE])
+    target = tuple((head.v_template[face].min(0) + head.v_template[face].max(0)) / 2 * np.array([1, 1, 0]))
+    views, scenes = [], _scenes(head)
+    for i, (params, yaw, pitch) in enumerate(scenes):
+        camera = orbit_camera(yaw=yaw, pitch=pitch, distance=1.2, size=(_SIZE, _SIZE), focal_length=3.4, target=target)
+        image, pixels, buffer = plain_picture(head, params, camera, colors)
+        found = detector.detect(image)
+        if found:
+            seen = detector.refine(image, found[0], samples=4)
+            views.append(_View(seen.points[:, :2], pixels, buffer, bool(params.jaw_pose[0] > 0)))
+        report((i + 1) / len(scenes))
+    if len(views) < len(scenes) / 2:
+        raise HeadModelError(f'head {head.name}: MediaPipe found a face in {len(views)} of {len(scenes)} plain renderings; '
+                             'wanted at least half: does the file hold a head in FLAME\'s frame (y up, z out of the face)?')
+    return views
+
+
+def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
+    """Put every landmark on the surface: robust mean of where it was seen, then the nearest point nearby."""
+    hits = np.full((len(views), N_LANDMARKS), -1)
+    barys = np.zeros((len(views), N_LANDMARKS, 3))
+    for v, view in enumerate(views):
+        column, row = np.clip(view.landmarks.astype(int), 0, _SIZE - 1).T
+        hits[v], barys[v] = view.buffer.face[row, column], view.buffer.bary[row, column]
+    opened = np.array([view.mouth_open for view in views])
+    hits[np.ix_(~opened, list(INNER_LIPS))] = -1  # closed lips: upper and lower can't be told apart
+    faces, places = np.zeros(N_LANDMARKS, np.int32), np.zeros((N_LANDMARKS, 3), np.float32)
+    valid = np.zeros(N_LANDMARKS, bool)
+    skin = np.isin(head.face_region, (Region.FACE, Region.EYELIDS, Region.SCALP, Region.EARS, Region.NECK, Region.MOUTH))
+    for p in range(N_LANDMARKS):
+        rows = np.flatnonzero((hits[:, p] >= 0) & skin[np.maximum(hits[:, p], 0)])
+        if len(rows) < max(3, 0.2 * len(views)):
+            continue
+        seen = np.einsum('nk,nkc->nc', barys[rows, p], head.v_template[head.faces[hits[rows, p]]])
+        middle = _geometric_median(seen)
+        near = hits[rows, p][np.linalg.norm(seen - middle, axis=1) < 0.012]
+        if not len(near):
+            continue
+        candidates = grow_faces(head.faces, near, rings=1)
+        candidates = candidates[skin[candidates]]
+        faces[p], places[p] = closest_points(middle[None], head.v_template, head.faces, candidates)[:2]
+        valid[p] = True
+    _place_irises(head, faces, places, valid)
+    return _judge(head, views, faces, places, valid)
+
+
+def _judge(head, views, faces, barys, valid) -> LandmarkEmbedding:
+    """Median reprojection error of each landmark; what scatters is dropped."""
+    opened = np.array([view.mouth_open for view in views])
+    errors = np.stack([np.linalg.norm(
+        np.einsum('pk,pkc->pc', barys, view.vertices_px[head.faces[faces]]) - view.landmarks, axis=1) for view in views])
+    errors[np.ix_(~opened, list(INNER_LIPS))] = np.nan
+    residual = np.nanmedian(errors, 0)
+    valid = valid & (residual < _STABLE_PX)
+    return LandmarkEmbedding(faces, barys, valid, np.where(valid, residual, np.nan).astype(np.float32))
+
+
+def _place_irises(head: HeadModel, faces: np.ndarray, barys: np.ndarray, valid: np.ndarray) -> None:
+    """Irises by geometry: pupil and limbus around the gaze axis (+z) on each eyeball."""
+    for (centre, radius, vertices), iris in zip(eyeballs(head), (LEFT_IRIS, RIGHT_IRIS), strict=False):
+        own = np.flatnonzero(np.isin(head.faces, vertices).all(1) & (head.face_region == Region.EYES))
+        ring = _LIMBUS_M / radius
+        # MediaPipe's order: pupil, then its picture's right, top, left, bottom for both eyes.
+        directions = np.array([[0, 0, 1], [ring, 0, 0], [0, ring, 0], [-ring, 0, 0], [0, -ring, 0]])
+        directions[1:, 2] = np.sqrt(1 - ring**2)
+        for landmark, direction in zip(iris, directions, strict=True):
+            point = centre + radius * direction
+            faces[landmark], barys[landmark] = closest_points(point[None], head.v_template, head.faces, own)[:2]
+            valid[landmark] = True
+
+
+def _geometric_median(points: np.ndarray, iterations: int = 20) -> np.ndarray:
+    """Weiszfeld's iteration [N, 3] -> [3]; a few wild points do not move it."""
+    middle = np.median(points, 0)
+    for _ in range(iterations):
+        weight = 1 / np.maximum(np.linalg.norm(points - middle, axis=1), 1e-5)
+        middle = weight @ points / weight.sum()
+    return middle
+
+
+def compute_embedding(head: HeadModel, *, progress: Callable[[float], None] | None = None) -> LandmarkEmbedding:
+    """Embed the landmarks on `head`; some seconds.
+
+    Raises:
+        HeadModelError: MediaPipe does not see a face in it.
+    """
+    report = progress or (lambda _: None)
+    with LandmarkDetector(static_image_mode=True, max_faces=1) as detector:
+        first = _place(head, _look(head, vertex_colors(head), detector, lambda f: report(0.5 * f)))
+        colors = vertex_colors(head, first)
+        return _place(head, _look(head, colors, detector, lambda f: report(0.5 + 0.5 * f)))
+
+
+def cache_directory() -> Path:
+    """Directory of what was computed once: `$SEGA_CACHE_DIR`, else the user's cache."""
+    own = os.environ.get('SEGA_CACHE_DIR')
+    base = os.environ.get('XDG_CACHE_HOME')
+    return Path(own) if own else (Path(base) if base else Path.home() / '.cache') / 'sega_ros'
+
+
+def landmark_embedding(
+    head: HeadModel, *, progress: Callable[[float], None] | None = None, cache_dir: str | Path | None = None,
+) -> LandmarkEmbedding:
+    """Embedding of `head`, from the cache when it was computed before; a damaged cache file is replaced."""
+    path = (Path(cache_dir) if cache_dir else cache_directory()) / f'landmarks-{_FORMAT}-{head.fingerprint[:16]}.npz'
+    cached = _read(path, len(head.faces))
+    if cached is not None:
+        return cached
+    embedding = compute_embedding(head, progress=progress)
+    _write(path, embedding)
+    return embedding
+
+
+def _read(path: Path, n_faces: int) -> LandmarkEmbedding | None:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = LandmarkEmbedding(*(file[key] for key in ('faces', 'barys', 'valid', 'residual_px')))
+    except Exception:  # noqa: BLE001 (whatever is wrong with a cache file, it is made again)
+        return None
+    good = found.faces.shape == (N_LANDMARKS,) and found.barys.shape == (N_LANDMARKS, 3) and found.faces.max() < n_faces
+    return found if good else None
+
+
+def _write(path: Path, embedding: LandmarkEmbedding) -> None:
+    """Write beside and rename: a reader sees the old file or the new one. A cache that can't be written is no error."""
+    part = path.with_name(f'{path.stem}.{os.getpid()}.npz')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(part, faces=embedding.faces, barys=embedding.barys, valid=embedding.valid,
+                 residual_px=embedding.residual_px)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,60 @@
+"""One frame to one expression: the per-frame fit with identity, personal geometry and focal length held."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sega_ros.head.model import HeadModel
+from sega_ros.tracking.embedding import LandmarkEmbedding
+from sega_ros.tracking.fit import Identity, start_state
+from sega_ros.tracking.landmark_model import LandmarkModel
+from sega_ros.tracking.solver import FitConfig, LandmarkSolver, Observation, State
+from sega_ros.types import FlameParams, Landmarks
+
+
+@dataclass(frozen=True)
+class FrameFit:
+    """Fit of one frame."""
+
+    params: FlameParams  # shape is empty: identity is held
+    rotation: np.ndarray  # [3, 3] head to camera
+    translation: np.ndarray  # [3] metres
+    focal_length: float  # over the image width
+    rms_px: float  # of the landmarks, px of a face 256 px wide
+    state: State  # warm start of the next frame
+
+
+class ExpressionFitter:
+    """Expression, jaw, gaze, lids and head pose of one person, frame by frame."""
+
+    def __init__(
+        self, head: HeadModel, embedding: LandmarkEmbedding, identity: Identity, *, config: FitConfig | None = None,
+    ) -> None:
+        self.config = config or FitConfig()
+        self.identity, self._n_expression = identity, head.n_expression
+        self._valid = embedding.valid
+        self.focal = identity.focal_length or self.config.focal_mean
+        model = LandmarkModel(head, embedding.faces, embedding.barys, v_offset=identity.v_offset,
+                              landmark_offset=identity.landmark_offset)
+        self._model = model.with_shape(identity.shape.astype(np.float64))
+        self._solver = LandmarkSolver(head, self._model, embedding.valid, self.config)
+
+    def fit(self, landmarks: Landmarks, previous: State | None = None, *, iterations: int = 3) -> FrameFit:
+        """Fit one frame; without `previous` from a cold start, which takes more iterations."""
+        seen = Observation.of_landmarks(landmarks.points, (landmarks.height, landmarks.width))
+        state = previous
+        if state is None:
+            state = start_state(self._model, seen, self._valid, self.focal, n_expression=self._n_expression)
+            iterations = 20
+        state, _ = self._solver.solve(state, seen, iterations=iterations)
+        residual = self._solver.residuals(state, seen)[self._valid]
+        return FrameFit(
+            state.pose.to_params(np.zeros(0)), state.rotation.astype(np.float32), state.translation.astype(np.float32),
+            state.focal, float(np.sqrt(np.square(residual).sum(1).mean())), state)
+
+    def landmarks_px(self, state: State, size: tuple[int, int]) -> np.ndarray:
+        """Pixels [478, 2] of the fitted landmarks in a picture of `size` (H, W)."""
+        height, width = size
+        points = self._model.points(state.pose)
+        camera = points @ state.rotation.T + state.translation
+        return state.focal * width * camera[:, :2] / camera[:, 2:] + np.array([width / 2, height / 2])

@@ -1,0 +1,230 @@
+"""The head model restricted to the landmarks: positions and analytic derivatives, fast enough for every frame.
+
+Linear blend skinning is linear in the unposed surface, so each landmark needs, per joint that moves it, one weighted
+point and one weighted set of directions instead of the three corners of its triangle. Root and neck stay at zero here:
+the rigid pose of the head is the camera's business.
+"""
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sega_ros.head.model import HeadModel
+from sega_ros.types import FlameParams, check_shape
+
+JAW, LEFT_EYE, RIGHT_EYE = 2, 3, 4  # joints of FLAME
+_MOVING = JAW, LEFT_EYE, RIGHT_EYE
+_EPSILON = 1e-6  # skin weight below which a joint does not move a landmark
+
+
+def skew(vectors: np.ndarray) -> np.ndarray:
+    """Cross-product matrices [..., 3, 3] of vectors [..., 3]."""
+    out = np.zeros((*vectors.shape, 3), vectors.dtype)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    out[..., 0, 1], out[..., 0, 2], out[..., 1, 2] = -z, y, -x
+    out[..., 1, 0], out[..., 2, 0], out[..., 2, 1] = z, -y, x
+    return out
+
+
+def right_jacobian(rotvec: np.ndarray) -> np.ndarray:
+    """[3, 3] with exp(r + d) = exp(r) exp(Jr d) to first order."""
+    angle = float(np.linalg.norm(rotvec))
+    k = skew(np.asarray(rotvec, np.float64))
+    if angle < 1e-4:  # series: the closed form divides by the angle
+        return np.eye(3) - k / 2 + k @ k / 6
+    return np.eye(3) - (1 - np.cos(angle)) / angle**2 * k + (angle - np.sin(angle)) / angle**3 * k @ k
+
+
+def rotation_matrix(rotvec: np.ndarray) -> np.ndarray:
+    """Rodrigues [3] -> [3, 3] float64; the shared one passes through torch, which would cost more than all the rest."""
+    angle = float(np.linalg.norm(rotvec))
+    k = skew(np.asarray(rotvec, np.float64))
+    if angle < 1e-6:
+        return np.eye(3) + k
+    return np.eye(3) + np.sin(angle) / angle * k + (1 - np.cos(angle)) / angle**2 * k @ k
+
+
+@dataclass
+class Articulation:
+    """What moves the landmarks of one person in one frame."""
+
+    expression: np.ndarray  # [E]
+    eyelids: np.ndarray = field(default_factory=lambda: np.zeros(2))
+    jaw: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    left_eye: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    right_eye: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    def joints(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Axis-angle of the joints in the order of `_MOVING`."""
+        return self.jaw, self.left_eye, self.right_eye
+
+    def to_params(self, shape: np.ndarray) -> FlameParams:
+        """Parameters of the whole head with this `shape` [S]."""
+        def cast(array: np.ndarray) -> np.ndarray:
+            return np.asarray(array, np.float32)
+
+        return FlameParams(
+            cast(shape), cast(self.expression), jaw_pose=cast(self.jaw), left_eye_pose=cast(self.left_eye),
+            right_eye_pose=cast(self.right_eye), eyelids=cast(self.eyelids))
+
+    @classmethod
+    def of_params(cls, params: FlameParams) -> 'Articulation':
+        """Return the moving part of `params`."""
+        return cls(*(np.asarray(a, np.float64) for a in (
+            params.expression, params.eyelids, params.jaw_pose, params.left_eye_pose, params.right_eye_pose)))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Share of one joint in the landmarks that it moves."""
+
+    rows: np.ndarray  # [p] landmarks
+    weight: np.ndarray  # [p]
+    point: np.ndarray  # [p, 3] weighted unposed points
+    expression: np.ndarray  # [p, 3, E]
+    eyelids: np.ndarray  # [p, 3, 4] closing left, right; arc left, right
+    correctives: np.ndarray  # [p, 3, 27] of the joints' rotations, or [p, 3, 0]
+    shape: np.ndarray  # [p, 3, S]
+
+    def unposed(self, pose: Articulation, feature: np.ndarray, shape: np.ndarray) -> np.ndarray:
+        """Weighted points [p, 3] before the joint turns them."""
+        out = self.point + self.expression @ pose.expression + self.eyelids @ _lid_coefficients(pose.eyelids)
+        if self.correctives.shape[2]:
+            out += self.correctives @ feature
+        return out + self.shape @ shape if len(shape) else out
+
+    def folded(self, shape: np.ndarray) -> '_Part':
+        """Move `shape` into the constants."""
+        return replace(self, point=self.point + self.shape @ shape, shape=self.shape[..., :0])
+
+
+class LandmarkModel:
+    """Landmarks [P, 3] in the head frame and their derivatives.
+
+    Args:
+        head: the head model.
+        faces: [P] triangle of each landmark.
+        barys: [P, 3] place on it.
+        v_offset: [V, 3] personal displacement of the template, metres.
+        landmark_offset: [P, 3] further displacement of the landmarks alone, metres.
+    """
+
+    def __init__(
+        self, head: HeadModel, faces: np.ndarray, barys: np.ndarray, *,
+        v_offset: np.ndarray | None = None, landmark_offset: np.ndarray | None = None,
+    ) -> None:
+        check_shape('faces', faces, (None,))
+        check_shape('barys', barys, (len(faces), 3))
+        self.n, self.n_expression, self.n_shape = len(faces), head.n_expression, head.n_shape
+        corners = head.faces[faces]  # [P, 3]
+        points = head.v_template[corners].astype(np.float64)  # [P, 3 corners, 3]
+        if v_offset is not None:
+            check_shape('v_offset', v_offset, head.v_template.shape)
+            points = points + v_offset[corners]
+        if landmark_offset is not None:
+            check_shape('landmark_offset', landmark_offset, (self.n, 3))
+            points = points + landmark_offset[:, None]
+        skin = barys[..., None].astype(np.float64) * head.weights[corners]  # [P, 3, J]
+        # Joints follow identity alone, as in FLAME: the regressor sees the shaped template, not the personal offset.
+        self._joints = head.J_regressor.astype(np.float64) @ head.v_template
+        self._joint_dirs = np.einsum('jv,vcs->jcs', head.J_regressor.astype(np.float64), head.shapedirs, optimize=True)
+        self._still = _part(head, corners, points, skin[..., 0] + skin[..., 1])
+        self._moving = [_part(head, corners, points, skin[..., j]) for j in _MOVING]
+        self._has_correctives = self._still.correctives.shape[2] > 0
+
+    def with_shape(self, shape: np.ndarray) -> 'LandmarkModel':
+        """Return the model of one person: `shape` [S] held, and all that follows from it folded into the constants."""
+        out = copy.copy(self)
+        out._still = self._still.folded(shape)
+        out._moving = [part.folded(shape) for part in self._moving]
+        out._joints = self._joints + self._joint_dirs @ shape
+        out._joint_dirs = self._joint_dirs[..., :0]
+        out.n_shape = 0
+        return out
+
+    def points(self, pose: Articulation, shape: np.ndarray | None = None) -> np.ndarray:
+        """Landmarks [P, 3], metres, head frame, float64."""
+        shape = np.zeros(self.n_shape) if shape is None else shape
+        joints = self._joints + self._joint_dirs @ shape
+        rotations = [rotation_matrix(r) for r in pose.joints()]
+        feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
+        out = np.zeros((self.n, 3))
+        out[self._still.rows] = self._still.unposed(pose, feature, shape)
+        for part, j, rotation in zip(self._moving, _MOVING, rotations, strict=True):
+            pivot = part.weight[:, None] * joints[j]
+            out[part.rows] += (part.unposed(pose, feature, shape) - pivot) @ rotation.T + pivot
+        return out
+
+    def blends(self, pose: Articulation) -> np.ndarray:
+        """Blended rotations [P, 3, 3]: what skinning does to a small displacement of each unposed landmark."""
+        out = np.zeros((self.n, 3, 3))
+        out[self._still.rows] = self._still.weight[:, None, None] * np.eye(3)
+        for part, rotvec in zip(self._moving, pose.joints(), strict=True):
+            out[part.rows] += part.weight[:, None, None] * rotation_matrix(rotvec)
+        return out
+
+    def derivatives(self, pose: Articulation, shape: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Landmarks [P, 3] and their derivatives [P, 3, E + 11 + S].
+
+        Columns: expression, eyelids (left, right), axis-angle of jaw, left and right eye, shape.
+        """
+        n_e, n_s = self.n_expression, self.n_shape
+        shape = np.zeros(n_s) if shape is None else shape
+        joints = self._joints + self._joint_dirs @ shape
+        rotations = [rotation_matrix(r) for r in pose.joints()]
+        feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
+        lids = _lid_derivatives(pose.eyelids)
+        turns = [_rotation_derivatives(r, m) for r, m in zip(pose.joints(), rotations, strict=True)]  # [9, 3] each
+        points = np.zeros((self.n, 3))
+        jacobian = np.zeros((self.n, 3, n_e + 11 + n_s))
+        for i, part in enumerate((self._still, *self._moving)):
+            rotation = np.eye(3) if i == 0 else rotations[i - 1]
+            pivot = part.weight[:, None] * (np.zeros(3) if i == 0 else joints[_MOVING[i - 1]])
+            arm = part.unposed(pose, feature, shape) - pivot
+            points[part.rows] += arm @ rotation.T + pivot
+            block = np.zeros((len(part.rows), 3, jacobian.shape[2]))
+            block[..., :n_e] = rotation @ part.expression
+            block[..., n_e:n_e + 2] = rotation @ (part.eyelids @ lids)
+            if self._has_correctives:
+                for k, turn in enumerate(turns):
+                    own = part.correctives[..., 9 * k:9 * k + 9] @ turn
+                    block[..., n_e + 2 + 3 * k:n_e + 5 + 3 * k] += rotation @ own
+            if i:
+                at = n_e + 3 * i - 1
+                block[..., at:at + 3] -= rotation @ skew(arm) @ right_jacobian(pose.joints()[i - 1])
+            if n_s:
+                swing = (np.eye(3) - rotation) @ (self._joint_dirs[_MOVING[i - 1]] if i else np.zeros((3, n_s)))
+                block[..., n_e + 11:] = rotation @ part.shape + part.weight[:, None, None] * swing
+            jacobian[part.rows] += block
+        return points, jacobian
+
+
+def _part(head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.ndarray) -> _Part:
+    rows = np.flatnonzero(skin.sum(1) > _EPSILON)
+    w, c = skin[rows], corners[rows]
+
+    def mix(values: np.ndarray) -> np.ndarray:
+        return np.einsum('pk,pk...->p...', w, values[c].astype(np.float64))
+
+    lids = np.moveaxis(np.concatenate([head.eyelid_dirs, head.eyelid_arc]), 0, -1)  # [V, 3, 4]
+    has_correctives = head.posedirs.size and np.abs(head.posedirs).max() > 0
+    correctives = head.posedirs[..., 9:] if has_correctives else head.posedirs[..., :0]  # without the neck's
+    return _Part(rows, w.sum(1), np.einsum('pk,pkc->pc', w, points[rows]), mix(head.exprdirs), mix(lids),
+                 mix(correctives), mix(head.shapedirs))
+
+
+def _lid_coefficients(closure: np.ndarray) -> np.ndarray:
+    """Weights [4] of the lid directions: linear, and an arc that is largest half-way (HeadModel)."""
+    return np.concatenate([closure, 4 * closure * (1 - closure)])
+
+
+def _lid_derivatives(closure: np.ndarray) -> np.ndarray:
+    """Derivatives [4, 2] of `_lid_coefficients`."""
+    return np.concatenate([np.eye(2), np.diag(4 - 8 * closure)])
+
+
+def _rotation_derivatives(rotvec: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Derivatives [9, 3] of the rotation matrix, row by row, by its axis-angle vector."""
+    turns = rotation @ skew(right_jacobian(rotvec).T)  # [3 parameters, 3, 3]
+    return turns.reshape(3, 9).T
