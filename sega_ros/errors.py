@@ -133,6 +133,12 @@ class CameraError(SegaError):
     code = ErrorCode.NO_CAMERA
 
 
+class NotActiveError(SegaError):
+    """A request to a node that is not active."""
+
+    code = ErrorCode.NOT_ACTIVE
+
+
 class BackendError(SegaError):
     """A renderer backend that this machine can't run."""
 

@@ -1,0 +1,183 @@
+"""The core as the nodes see it: what they call, and nothing else. Tests put something small in its place."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from sega_ros.types import Camera, FlameExpression
+
+Progress = Callable[[str, float, np.ndarray | None], None]  # stage, fraction of the whole job, picture so far
+NO_PSNR = float('nan')
+
+
+@dataclass(frozen=True)
+class AvatarRecord:
+    """A stored avatar as a listing shows it."""
+
+    avatar_id: str
+    created_ns: int  # UTC, since 1970
+    size: int  # bytes
+    sha256: str
+    head_model: str
+    head_model_version: str
+    quality: str
+    consent: str
+    splats: int
+    photo_psnr: float  # dB
+
+
+@dataclass(frozen=True)
+class ViewRequest:
+    """The view a frame is rendered in; as the parameters of the driver."""
+
+    kind: str  # 'frontal', 'follow', 'input' or 'free'
+    size: tuple[int, int]  # (H, W) pixels
+    yaw: float = 0.0  # radians, view 'free'
+    pitch: float = 0.0
+    distance: float = 0.0  # metres; 0 keeps the view's own
+    background: str = ''  # '#rrggbb'; '' keeps the view's own
+
+
+class Builder(Protocol):
+    """Creates and keeps avatars."""
+
+    def check_free(self, avatar_id: str, *, replace: bool) -> None:
+        """Raise unless `avatar_id` may be stored."""
+
+    def create(self, image: np.ndarray, avatar_id: str, *, quality: str, consent: str, replace: bool,
+               progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
+        """Create and store an avatar of a photo, uint8 RGB [H, W, 3]; return it and warnings."""
+
+    def list(self) -> Sequence[AvatarRecord]:
+        """Return the stored avatars, sorted by id."""
+
+    def damaged(self) -> Sequence[str]:
+        """Return a sentence about each file that can't be read."""
+
+    def delete(self, avatar_id: str) -> None:
+        """Remove an avatar."""
+
+    def read_bytes(self, avatar_id: str, offset: int, length: int):
+        """Return a part of the file: `data`, `total_size`, `sha256`."""
+
+    def read_photo(self, path: str) -> np.ndarray:
+        """Read a picture file, uint8 RGB [H, W, 3]."""
+
+
+class Puppet(Protocol):
+    """A loaded avatar that is ready to be rendered."""
+
+    record: AvatarRecord
+    n_expression: int
+
+    def render(self, expression: FlameExpression, view: ViewRequest) -> tuple[np.ndarray, Camera]:
+        """Render one frame, uint8 RGB [H, W, 3], and return the camera it was seen by."""
+
+
+class Tracker(Protocol):
+    """Turns camera images into expressions."""
+
+    def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
+        """Track one image, uint8 RGB [H, W, 3]."""
+
+    def calibrate(self, expressions: Sequence[FlameExpression]) -> None:
+        """Take these tracked expressions as neutral from now on."""
+
+    def reset(self) -> None:
+        """Forget the person and the last frame."""
+
+
+class Driver(Protocol):
+    """Loads avatars and tracks faces with one head model."""
+
+    head_model: str
+    head_model_version: str
+
+    def list(self) -> Sequence[AvatarRecord]:
+        """Return the stored avatars."""
+
+    def load(self, avatar_id: str) -> Puppet:
+        """Load an avatar; raise when it is missing, damaged or made for another head model."""
+
+    def make_tracker(self) -> Tracker:
+        """Return a new tracker."""
+
+
+def _record(store, entry) -> AvatarRecord:
+    m = entry.metadata
+    return AvatarRecord(
+        entry.avatar_id, int(m.get('created_ns', entry.modified_ns)), entry.size, store.sha256(entry.avatar_id),
+        str(m.get('head_model', '')), str(m.get('head_model_version', '')), str(m.get('quality', '')),
+        str(m.get('consent', '')), int(m.get('splats', 0)), _number(m.get('photo_psnr')))
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else NO_PSNR
+
+
+def _records(store) -> list[AvatarRecord]:
+    from sega_ros.errors import AvatarDamagedError, AvatarNotFoundError
+
+    records = []
+    for entry in store.list():
+        try:
+            records.append(_record(store, entry))
+        except (AvatarNotFoundError, AvatarDamagedError):  # deleted or overwritten while the list was made
+            continue
+    return records
+
+
+class SegaBuilder:
+    """`Builder` on a directory of avatars."""
+
+    def __init__(self, directory: str, head: str) -> None:
+        """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
+        from sega_ros.avatar.store import AvatarStore
+        from sega_ros.head import load_head
+        from sega_ros.tracking.embedding import landmark_embedding
+
+        self.store = AvatarStore(Path(directory) if directory else None)
+        self.head = load_head(head)
+        self.embedding = landmark_embedding(self.head)
+
+    def check_free(self, avatar_id: str, *, replace: bool) -> None:
+        """Raise unless `avatar_id` may be stored."""
+        self.store.check_free(avatar_id, replace=replace)
+
+    def create(self, image: np.ndarray, avatar_id: str, *, quality: str, consent: str, replace: bool,
+               progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
+        """Create and store an avatar; see `avatar.create_avatar` and `AvatarStore.save` for the errors."""
+        from sega_ros.avatar.create import create_avatar
+        from sega_ros.errors import CancelledError
+
+        avatar = create_avatar(image, head=self.head, embedding=self.embedding, quality=quality, consent=consent,
+                               progress=progress, cancelled=cancelled)
+        if cancelled():
+            raise CancelledError(f'creation of {avatar_id!r} was cancelled; nothing was stored')
+        entry = self.store.save(avatar_id, avatar, replace=replace)
+        return _record(self.store, entry), tuple(getattr(avatar, 'warnings', ()))
+
+    def list(self) -> Sequence[AvatarRecord]:
+        """Return the stored avatars, sorted by id."""
+        return _records(self.store)
+
+    def damaged(self) -> Sequence[str]:
+        """Return a sentence about each file that can't be read."""
+        return [f'{entry.avatar_id}: {entry.reason}' for entry in self.store.damaged()]
+
+    def delete(self, avatar_id: str) -> None:
+        """Remove an avatar."""
+        self.store.delete(avatar_id)
+
+    def read_bytes(self, avatar_id: str, offset: int, length: int):
+        """Return a part of the file."""
+        return self.store.read_bytes(avatar_id, offset, length)
+
+    def read_photo(self, path: str) -> np.ndarray:
+        """Read a picture file."""
+        from sega_ros.io import read_image
+
+        return read_image(path)

@@ -1,0 +1,137 @@
+"""What the lifecycle nodes share: transitions that fail with a sentence, callback groups, and the main function."""
+
+import signal
+import threading
+from collections.abc import Callable
+
+import rclpy
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
+from rclpy.node import Node as PlainNode
+
+from sega_ros.errors import NotActiveError, SegaError
+
+# One long service call, one action, and room for images, cancellation, parameters and diagnostics beside them.
+THREADS = 6
+
+
+class ManagedNode(Node):
+    """Lifecycle node whose transitions are `configure`, `activate`, `deactivate` and `cleanup`.
+
+    An exception in `configure` or `activate` is logged and answered with FAILURE; the node stays where it was.
+    """
+
+    def __init__(self, name: str, **kwargs) -> None:
+        super().__init__(name, **kwargs)
+        self.group = ReentrantCallbackGroup()
+        self.active = False
+
+    def configure(self) -> None:
+        """Validate, load and create entities."""
+
+    def activate(self) -> None:
+        """Start."""
+
+    def deactivate(self) -> None:
+        """Stop; must not raise."""
+
+    def cleanup(self) -> None:
+        """Destroy what `configure` made; must not raise and must bear a half-done `configure`."""
+
+    def require_active(self) -> None:
+        """Raise NotActiveError unless the node is active."""
+        if not self.active:
+            raise NotActiveError(f'{self.get_name()} is not active; activate it (ros2 lifecycle set '
+                                 f'{self.get_fully_qualified_name()} activate)')
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Configure; FAILURE with a logged reason leaves the node unconfigured."""
+        return self._attempt('configure', self.configure, self.cleanup) or super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Activate; FAILURE with a logged reason leaves the node inactive."""
+        result = super().on_activate(state)
+        if result != TransitionCallbackReturn.SUCCESS:
+            return result
+        self.active = True
+        failed = self._attempt('activate', self.activate, self.deactivate)
+        if failed:
+            self.active = False
+            super().on_deactivate(state)
+        return failed or TransitionCallbackReturn.SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and gate the publishers."""
+        self.active = False
+        self.deactivate()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Destroy entities."""
+        self.cleanup()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and destroy from any state."""
+        self._end()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop and destroy; the node can be configured again."""
+        self._end()
+        return TransitionCallbackReturn.SUCCESS
+
+    def destroy_node(self) -> None:
+        """Stop threads before the node goes."""
+        self._end()
+        super().destroy_node()
+
+    def _end(self) -> None:
+        if self.active:
+            self.active = False
+            self.deactivate()
+        self.cleanup()
+
+    def _attempt(self, name: str, work: Callable[[], None],
+                 undo: Callable[[], None]) -> TransitionCallbackReturn | None:
+        try:
+            work()
+        except SegaError as error:
+            self.get_logger().error(f'{name} failed: {error}')
+        except Exception as error:
+            import traceback
+
+            self.get_logger().error(f'{name} failed: {"".join(traceback.format_exception(error))}')
+        else:
+            return None
+        undo()
+        return TransitionCallbackReturn.FAILURE
+
+
+def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = None) -> int:
+    """Make a node, spin it until it is told to stop, and return the exit status."""
+    rclpy.init(args=args)
+    # A service manager stops processes with SIGTERM; both signals end the spin.
+    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
+    node = executor = None
+    try:
+        node = make()
+        executor = MultiThreadedExecutor(THREADS)
+        executor.add_node(node)
+        executor.spin()
+    except SegaError as error:
+        rclpy.logging.get_logger(name).fatal(str(error))
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        if executor is not None:
+            executor.shutdown(timeout_sec=5.0)
+        rclpy.try_shutdown()
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join(5.0)
+    return 0
