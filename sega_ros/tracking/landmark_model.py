@@ -126,9 +126,11 @@ class LandmarkModel:
             check_shape('landmark_offset', landmark_offset, (self.n, 3))
             points = points + landmark_offset[:, None]
         skin = barys[..., None].astype(np.float64) * head.weights[corners]  # [P, 3, J]
-        # Joints follow identity alone, as in FLAME: the regressor sees the shaped template, not the personal offset.
-        self._joints = head.J_regressor.astype(np.float64) @ head.v_template
-        self._joint_dirs = np.einsum('jv,vcs->jcs', head.J_regressor.astype(np.float64), head.shapedirs, optimize=True)
+        # As in smplx, the regressor sees identity and expression, but neither lids nor pose correctives.
+        regressor = head.J_regressor.astype(np.float64)
+        self._joints = regressor @ (head.v_template if v_offset is None else head.v_template + v_offset)
+        self._joint_dirs = np.einsum('jv,vcs->jcs', regressor, head.shapedirs, optimize=True)
+        self._joint_expression = np.einsum('jv,vce->jce', regressor, head.exprdirs, optimize=True)
         self._still = _part(head, corners, points, skin[..., 0] + skin[..., 1])
         self._moving = [_part(head, corners, points, skin[..., j]) for j in _MOVING]
         self._has_correctives = self._still.correctives.shape[2] > 0
@@ -146,7 +148,7 @@ class LandmarkModel:
     def points(self, pose: Articulation, shape: np.ndarray | None = None) -> np.ndarray:
         """Landmarks [P, 3], metres, head frame, float64."""
         shape = np.zeros(self.n_shape) if shape is None else shape
-        joints = self._joints + self._joint_dirs @ shape
+        joints = self._joints + self._joint_dirs @ shape + self._joint_expression @ pose.expression
         rotations = [rotation_matrix(r) for r in pose.joints()]
         feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
         out = np.zeros((self.n, 3))
@@ -171,7 +173,7 @@ class LandmarkModel:
         """
         n_e, n_s = self.n_expression, self.n_shape
         shape = np.zeros(n_s) if shape is None else shape
-        joints = self._joints + self._joint_dirs @ shape
+        joints = self._joints + self._joint_dirs @ shape + self._joint_expression @ pose.expression
         rotations = [rotation_matrix(r) for r in pose.joints()]
         feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
         lids = _lid_derivatives(pose.eyelids)
@@ -186,6 +188,9 @@ class LandmarkModel:
             block = np.zeros((len(part.rows), 3, jacobian.shape[2]))
             block[..., :n_e] = rotation @ part.expression
             block[..., n_e:n_e + 2] = rotation @ (part.eyelids @ lids)
+            if i:
+                swing = (np.eye(3) - rotation) @ self._joint_expression[_MOVING[i - 1]]
+                block[..., :n_e] += part.weight[:, None, None] * swing
             if self._has_correctives:
                 for k, turn in enumerate(turns):
                     own = part.correctives[..., 9 * k:9 * k + 9] @ turn

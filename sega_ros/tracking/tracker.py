@@ -1,0 +1,221 @@
+"""Camera frames in, FLAME expressions out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from sega_ros.errors import RequestError
+from sega_ros.head.model import HeadModel
+from sega_ros.tracking.embedding import LandmarkEmbedding
+from sega_ros.tracking.expression import ExpressionFitter, FrameFit
+from sega_ros.tracking.fit import Identity, fit_identity
+from sega_ros.tracking.landmarks import open_detector
+from sega_ros.tracking.smoothing import OneEuroConfig, OneEuroFilter, RotationFilter
+from sega_ros.tracking.solver import FitConfig
+from sega_ros.types import FlameExpression, FlameParams, Landmarks
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Behaviour of the tracker."""
+
+    smooth: bool = True
+    task_path: str = ''  # a face_landmarker.task; empty: the bundled models
+    identity_frames: int = 4  # good frames that an unknown person's shape is fitted on
+    identity_max_yaw: float = 0.35  # radians; frames further from frontal do not count for it
+    focal_length: float = 0.0  # of the camera, over the image width; 0: the identity's, else estimated
+    restart_rms: float = 7.0  # px of a 256 px face: a worse fit starts anew
+    fit: FitConfig = field(default_factory=FitConfig)
+    expression_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=8.0))
+    eyelid_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=3.0, beta=12.0))
+    joint_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=25.0))
+    rotation_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=40.0))
+    translation_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=200.0))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A person's neutral face; what is tracked afterwards is relative to it."""
+
+    expression: np.ndarray  # [E]
+    jaw_pose: np.ndarray  # [3]
+    left_eye_pose: np.ndarray  # [3]
+    right_eye_pose: np.ndarray  # [3]
+    eyelids: np.ndarray  # [2]
+
+    @classmethod
+    def of_neutral(cls, frames: Sequence[FlameExpression]) -> 'Calibration':
+        """Take the median over frames of a resting face; a blink among them does no harm.
+
+        Raises:
+            RequestError: no frame shows a face.
+        """
+        params = [f.params for f in frames if f.face_present]
+        if not params:
+            raise RequestError('calibration: wanted frames of a neutral face, found none with a face')
+        names = ('expression', 'jaw_pose', 'left_eye_pose', 'right_eye_pose', 'eyelids')
+        return cls(*(np.median([getattr(p, n) for p in params], 0).astype(np.float32) for n in names))
+
+    def relative(self, params: FlameParams) -> FlameParams:
+        """Return `params` with the neutral face taken out; lids keep 1 as closed."""
+        lids = (params.eyelids - self.eyelids) / np.maximum(1 - self.eyelids, 0.2)
+        return replace(
+            params, expression=params.expression - self.expression, jaw_pose=params.jaw_pose - self.jaw_pose,
+            left_eye_pose=params.left_eye_pose - self.left_eye_pose,
+            right_eye_pose=params.right_eye_pose - self.right_eye_pose,
+            eyelids=np.clip(lids, 0, 1).astype(np.float32))
+
+
+class _Smoother:
+    """One-Euro filters of everything that a frame carries."""
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self._expression = OneEuroFilter(config.expression_filter)
+        self._eyelids = OneEuroFilter(config.eyelid_filter)
+        self._joints = OneEuroFilter(config.joint_filter)
+        self._rotation = RotationFilter(config.rotation_filter)
+        self._translation = OneEuroFilter(config.translation_filter)
+
+    def reset(self) -> None:
+        for one in (self._expression, self._eyelids, self._joints, self._rotation, self._translation):
+            one.reset()
+
+    def __call__(self, fit: FrameFit, stamp_ns: int) -> tuple[FlameParams, np.ndarray, np.ndarray]:
+        """Params, rotation [3, 3] and translation [3]."""
+        p = fit.params
+        joints = self._joints(np.stack([p.jaw_pose, p.left_eye_pose, p.right_eye_pose]), stamp_ns).astype(np.float32)
+        params = replace(
+            p, expression=self._expression(p.expression, stamp_ns).astype(np.float32),
+            eyelids=np.clip(self._eyelids(p.eyelids, stamp_ns), 0, 1).astype(np.float32),
+            jaw_pose=joints[0], left_eye_pose=joints[1], right_eye_pose=joints[2])
+        return (params, self._rotation(fit.rotation, stamp_ns).astype(np.float32),
+                self._translation(fit.translation, stamp_ns).astype(np.float32))
+
+
+class FaceTracker:
+    """Follows one face through a stream of frames; a context manager.
+
+    With an `identity` that person's shape is held from the first frame. Without, it is fitted to the first good frames
+    (some tenths of a second, once) and then held until `reset`.
+    """
+
+    def __init__(
+        self, head: HeadModel, embedding: LandmarkEmbedding, *, identity: Identity | None = None,
+        config: TrackerConfig | None = None, detector=None,
+    ) -> None:
+        self.head, self.embedding = head, embedding
+        self.config = config or TrackerConfig()
+        self.calibration: Calibration | None = None
+        self._given = identity
+        self._detector = detector or open_detector(self.config.task_path or None)
+        self._smoother = _Smoother(self.config)
+        self._fitter: ExpressionFitter | None = None
+        self._good: list[Landmarks] = []
+        self._last: FrameFit | None = None
+        self.reset()
+
+    def __enter__(self) -> 'FaceTracker':
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release the landmark detector."""
+        self._detector.close()
+
+    @property
+    def identity(self) -> Identity | None:
+        """The identity in use, None while it is unknown."""
+        return self._fitter.identity if self._fitter else None
+
+    def reset(self) -> None:
+        """Forget the followed face and, unless it was given, its identity; the calibration stays."""
+        self._detector.reset()
+        self._good.clear()
+        self._fitter = None
+        if self._given is not None:
+            self._use(self._given)
+        self._lose()
+
+    def calibrate(self, neutral: Sequence[FlameExpression] | None) -> Calibration | None:
+        """Make the expressions relative to these frames of a neutral face; None takes the calibration back.
+
+        The frames must come from this tracker while no calibration was set.
+
+        Raises:
+            RequestError: no frame shows a face.
+        """
+        self.calibration = None if neutral is None else Calibration.of_neutral(neutral)
+        return self.calibration
+
+    def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
+        """Track the face in a frame (uint8 RGB [H, W, 3]) taken at `stamp_ns`.
+
+        Raises:
+            ImageError: not such an image.
+        """
+        found = self._detector.detect(image)
+        if not found:
+            self._lose()
+            return self._message(stamp_ns, frame_id, None, 0.0)
+        landmarks = found[0]
+        if self._fitter is None or self._good:
+            self._learn(landmarks)
+        fit = self._fit(landmarks)
+        confidence = landmarks.confidence * float(np.clip(2 - fit.rms_px / self.config.restart_rms * 2, 0, 1))
+        return self._message(stamp_ns, frame_id, fit, confidence)
+
+    def _fit(self, landmarks: Landmarks) -> FrameFit:
+        """Warm fit; a cold one where that goes astray (cut, fast turn)."""
+        fit = self._fitter.fit(landmarks, self._last.state if self._last else None)
+        if self._last and fit.rms_px > self.config.restart_rms:
+            cold = self._fitter.fit(landmarks)
+            fit = cold if cold.rms_px < fit.rms_px else fit
+        self._last = fit
+        return fit
+
+    def _learn(self, landmarks: Landmarks) -> None:
+        """Fit the identity to the first face, and once more when enough good frames are there."""
+        focal = self.config.focal_length or None
+        if self._fitter is None:
+            first = fit_identity(self.head, self.embedding, landmarks, focal_length=focal, config=self.config.fit)
+            self._use(first.identity())
+            self._good = [landmarks]
+            return
+        rotation = self._last.rotation if self._last else np.diag([1.0, -1.0, -1.0])
+        frontal = abs(np.arctan2(rotation[0, 2], -rotation[2, 2])) < self.config.identity_max_yaw
+        if frontal and landmarks.confidence > 0.5:
+            self._good.append(landmarks)
+        if len(self._good) > self.config.identity_frames:
+            good, fit = self._good[1:], self.config.fit
+            several = fit_identity(self.head, self.embedding, good, focal_length=focal, config=fit)
+            self._use(several.identity())
+            self._good.clear()
+            self._last = None
+
+    def _use(self, identity: Identity) -> None:
+        if self.config.focal_length:
+            identity = replace(identity, focal_length=self.config.focal_length)
+        self._fitter = ExpressionFitter(self.head, self.embedding, identity, config=self.config.fit)
+
+    def _lose(self) -> None:
+        self._last = None
+        self._smoother.reset()
+
+    def _message(self, stamp_ns: int, frame_id: str, fit: FrameFit | None, confidence: float) -> FlameExpression:
+        neutral = FlameParams.neutral(0, self.head.n_expression)
+        params, rotation, translation = neutral, np.diag([1.0, -1.0, -1.0]).astype(np.float32), np.float32([0, 0, 0.7])
+        focal = self._fitter.focal if self._fitter else self.config.focal_length or self.config.fit.focal_mean
+        if fit is not None:
+            params, rotation, translation = (
+                self._smoother(fit, stamp_ns) if self.config.smooth else (fit.params, fit.rotation, fit.translation))
+            if self.calibration is not None:
+                params = self.calibration.relative(params)
+        return FlameExpression(
+            stamp_ns, frame_id, self.head.name, self.head.version, fit is not None, confidence, params, rotation,
+            translation, float(focal))
+
+
+__all__ = ['Calibration', 'FaceTracker', 'Identity', 'TrackerConfig']
