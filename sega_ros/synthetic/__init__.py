@@ -1,0 +1,1 @@
+"""Procedural people and their pictures: demo, tests, training and benchmarks use them."""

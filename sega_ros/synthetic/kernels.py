@@ -1,0 +1,254 @@
+"""Numba kernels of the small software renderer that draws synthetic people: triangles, shadow map, shading.
+
+One thread, everything in the camera's frame (x right, y down, z forward; metres), light linear.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+SKIN, EYE, MOUTH, HAIR, CLOTH = range(5)  # materials
+_FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
+_EDGE = 1e-5  # barycentric slack, so that shared edges leave no gaps
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_depth(xyz, faces, depth):
+    """Z-buffer of triangles: `xyz` [V, 3] are pixels x, y and an affine depth; the smallest stays in `depth` [H, W]."""
+    height, width = depth.shape
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0.0:
+            continue
+        left, right = max(0, math.floor(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        top, bottom = max(0, math.floor(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        inverse = 1.0 / area
+        for row in range(top, bottom + 1):
+            for column in range(left, right + 1):
+                x, y = column + 0.5, row + 0.5
+                u = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
+                v = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
+                w = 1.0 - u - v
+                if u < -_EDGE or v < -_EDGE or w < -_EDGE:
+                    continue
+                z = u * xyz[a, 2] + v * xyz[b, 2] + w * xyz[c, 2]
+                depth[row, column] = min(depth[row, column], z)
+
+
+@numba.njit(cache=True, nogil=True)
+def draw_triangles(xyz, faces, attributes, level, strands, depth, face_out, bary_out):
+    """Perspective z-buffer with an alpha test.
+
+    Args:
+        xyz: [V, 3] pixels x, y and camera z.
+        faces: [F, 3].
+        attributes: [F, 3, 3] u, v and cover at the corners.
+        level: [F] a pixel of the triangle exists where strand height times cover exceeds it; 0: everywhere.
+        strands: [S, S] heights in [0, 1], tiled by u, v.
+        depth, face_out, bary_out: [H, W], [H, W], [H, W, 3] to draw into.
+    """
+    height, width = depth.shape
+    side = strands.shape[0]
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
+        az, bz, cz = xyz[a, 2], xyz[b, 2], xyz[c, 2]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        # y is down: what faces the camera has a negative area; hair and lashes are seen from both sides.
+        if area == 0.0 or min(az, bz, cz) <= 0.0 or (level[f] == 0.0 and area > 0.0):
+            continue
+        left, right = max(0, math.floor(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
+        top, bottom = max(0, math.floor(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        inverse = 1.0 / area
+        for row in range(top, bottom + 1):
+            for column in range(left, right + 1):
+                x, y = column + 0.5, row + 0.5
+                u = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
+                v = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
+                w = 1.0 - u - v
+                if u < -_EDGE or v < -_EDGE or w < -_EDGE:
+                    continue
+                u, v, w = u / az, v / bz, w / cz
+                z = 1.0 / (u + v + w)
+                if z >= depth[row, column]:
+                    continue
+                u, v, w = u * z, v * z, w * z
+                if level[f] > 0.0:
+                    s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
+                    t = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
+                    cover = u * attributes[f, 0, 2] + v * attributes[f, 1, 2] + w * attributes[f, 2, 2]
+                    i = int(math.floor(t * side)) % side
+                    j = int(math.floor(s * side)) % side
+                    if strands[i, j] * cover <= level[f]:
+                        continue
+                depth[row, column] = z
+                face_out[row, column] = f
+                bary_out[row, column, 0] = u
+                bary_out[row, column, 1] = v
+                bary_out[row, column, 2] = w
+
+
+@numba.njit(inline='always')
+def _texel(texture, s, t, out):
+    """Bilinear RGBA of a float32 texture [H, W, 4] at s right, t down in [0, 1], clamped."""
+    height, width = texture.shape[0], texture.shape[1]
+    x = min(max(s * width - 0.5, 0.0), width - 1.001)
+    y = min(max(t * height - 0.5, 0.0), height - 1.001)
+    j, i = int(x), int(y)
+    fx, fy = x - j, y - i
+    for k in range(4):
+        upper = texture[i, j, k] * (1 - fx) + texture[i, j + 1, k] * fx
+        lower = texture[i + 1, j, k] * (1 - fx) + texture[i + 1, j + 1, k] * fx
+        out[k] = upper * (1 - fy) + lower * fy
+
+
+@numba.njit(inline='always')
+def _lit(shadow, sx, sy, sz, bias):
+    """Share of a 5 x 5 neighbourhood of the shadow map that the light reaches, in [0, 1], softly."""
+    height, width = shadow.shape
+    j, i = int(sx), int(sy)
+    if j < 3 or i < 3 or j >= width - 3 or i >= height - 3:
+        return 1.0
+    total = 0.0
+    for di in (-2, 0, 2):
+        for dj in (-2, 0, 2):
+            gap = (sz - shadow[i + di, j + dj] - bias) * 600.0  # fades in over 1.7 mm
+            total += 1.0 - min(max(gap, 0.0), 1.0)
+    return total / 9.0
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def shade(
+    points, normals, tangents, occlusion, faces, attributes, material, root, face_at, bary_at, skin, hair_color, cloth_color,
+    lights, light_colors, ambient, shadow, light_matrix, out,
+):
+    """Linear RGB of every pixel that shows a triangle, into `out` [H, W, 3].
+
+    Args:
+        points, normals, tangents: [V, 3] camera frame.
+        occlusion: [V] ambient light that arrives, [0, 1].
+        faces, attributes, material, root: [F, 3], [F, 3, 3], [F], [F] height above the scalp in [0, 1] (hair).
+        face_at, bary_at: what `draw_triangles` found.
+        skin: [S, S, 4] linear RGB and gloss.
+        hair_color, cloth_color: [2, 3] root and tip; dark and light.
+        lights, light_colors: [3, 3] unit directions towards key, fill and rim light; linear RGB.
+        ambient: [2, 3] from above, from below.
+        shadow, light_matrix: [M, M] depth map of the key light; [3, 4] camera to its pixels and depth.
+    """
+    height, width = face_at.shape
+    texel = np.zeros(4, np.float32)
+    n, p, t = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
+    for row in range(height):
+        for column in range(width):
+            f = face_at[row, column]
+            if f < 0:
+                continue
+            u, v, w = bary_at[row, column, 0], bary_at[row, column, 1], bary_at[row, column, 2]
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            for k in range(3):
+                n[k] = u * normals[a, k] + v * normals[b, k] + w * normals[c, k]
+                p[k] = u * points[a, k] + v * points[b, k] + w * points[c, k]
+            scale = 1.0 / math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + 1e-12)
+            far = 1.0 / math.sqrt(p[0] * p[0] + p[1] * p[1] + p[2] * p[2])
+            n[0] *= scale
+            n[1] *= scale
+            n[2] *= scale
+            ex, ey, ez = -p[0] * far, -p[1] * far, -p[2] * far  # towards the eye of the camera
+            reach = u * occlusion[a] + v * occlusion[b] + w * occlusion[c]
+            kind = material[f]
+            s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
+            q = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
+            if kind == HAIR:
+                for k in range(3):
+                    t[k] = u * tangents[a, k] + v * tangents[b, k] + w * tangents[c, k]
+                scale = 1.0 / math.sqrt(t[0] * t[0] + t[1] * t[1] + t[2] * t[2] + 1e-12)
+                tip = root[f]
+                # Strands differ a little in colour: a cheap hash of the strand's place.
+                tone = 0.82 + 0.36 * abs(math.sin(math.floor(s * 512.0) * 12.9898)) ** 2
+                for k in range(3):
+                    t[k] *= scale
+                    texel[k] = (hair_color[0, k] * (1 - tip) + hair_color[1, k] * tip) * tone
+            elif kind == CLOTH:
+                for k in range(3):
+                    weave = 0.5 + 0.5 * math.sin(s * 900.0) * math.sin(q * 900.0)
+                    texel[k] = cloth_color[0, k] * (1 - weave) + cloth_color[1, k] * weave
+            else:
+                _texel(skin, s, q, texel)
+            sx = light_matrix[0, 0] * p[0] + light_matrix[0, 1] * p[1] + light_matrix[0, 2] * p[2] + light_matrix[0, 3]
+            sy = light_matrix[1, 0] * p[0] + light_matrix[1, 1] * p[1] + light_matrix[1, 2] * p[2] + light_matrix[1, 3]
+            sz = light_matrix[2, 0] * p[0] + light_matrix[2, 1] * p[1] + light_matrix[2, 2] * p[2] + light_matrix[2, 3]
+            lit = _lit(shadow, sx, sy, sz, 0.006 if kind == HAIR else 0.0018)
+            up = 0.5 - 0.5 * n[1]
+            facing = max(0.0, n[0] * ex + n[1] * ey + n[2] * ez)
+            for k in range(3):
+                # Light that enters skin comes out around the edge of a shadow, red farthest.
+                wrap = 0.0
+                if kind == SKIN:
+                    wrap = 0.38 - 0.12 * k
+                elif kind == EYE or kind == MOUTH:
+                    wrap = 0.25
+                total = (ambient[0, k] * up + ambient[1, k] * (1 - up)) * reach
+                for m in range(3):
+                    along = n[0] * lights[m, 0] + n[1] * lights[m, 1] + n[2] * lights[m, 2]
+                    if kind == HAIR:
+                        slope = t[0] * lights[m, 0] + t[1] * lights[m, 1] + t[2] * lights[m, 2]
+                        diffuse = math.sqrt(max(0.0, 1 - slope * slope)) * min(max(0.35 + along, 0.0), 1.0)
+                    else:
+                        diffuse = max(0.0, (along + wrap) / (1 + wrap))
+                    if m == 0:
+                        soft = lit
+                        if kind == SKIN:
+                            soft = lit ** (0.75 + 0.125 * k)
+                        diffuse *= soft
+                    else:
+                        diffuse *= 0.35 + 0.65 * reach
+                    total += light_colors[m, k] * diffuse
+                out[row, column, k] = texel[k] * total
+            # Highlights of key, fill and rim light.
+            for m in range(3):
+                hx, hy, hz = lights[m, 0] + ex, lights[m, 1] + ey, lights[m, 2] + ez
+                scale = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
+                hx, hy, hz = hx * scale, hy * scale, hz * scale
+                along = n[0] * lights[m, 0] + n[1] * lights[m, 1] + n[2] * lights[m, 2]
+                if kind == HAIR:
+                    slope = t[0] * hx + t[1] * hy + t[2] * hz
+                    gleam = max(0.0, 1 - slope * slope)
+                    strength = 0.10 * gleam**40 + 0.05 * gleam**10
+                    strength *= min(max(0.3 + along, 0.0), 1.0) * (0.3 + 0.7 * root[f])
+                elif along <= 0.0 or kind == CLOTH:
+                    continue
+                else:
+                    gleam = max(0.0, n[0] * hx + n[1] * hy + n[2] * hz)
+                    edge = (1 - facing) ** 4
+                    gloss = texel[3]
+                    if kind == EYE:
+                        strength = 1.6 * gleam**700 + 0.05 * gleam**40
+                    elif kind == MOUTH:
+                        strength = gloss * (0.5 * gleam**90)
+                    else:
+                        strength = gloss * (0.16 * gleam**14 + 0.14 * gleam**55) * (0.55 + 2.5 * edge) * along
+                    strength *= 0.3 + 0.7 * reach
+                if m == 0:
+                    strength *= lit
+                for k in range(3):
+                    out[row, column, k] += light_colors[m, k] * strength
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def finish(linear, factor, curve, out):
+    """Average `factor` x `factor` samples of `linear` and put them through the tone `curve` (over [0, 4)) as uint8."""
+    height, width = out.shape[:2]
+    steps = curve.shape[0]
+    share = steps / 4.0 / (factor * factor)
+    for row in range(height):
+        for column in range(width):
+            for k in range(3):
+                total = 0.0
+                for i in range(factor):
+                    for j in range(factor):
+                        # A highlight must not outshine its neighbours, or its edge shows stairs.
+                        total += min(linear[row * factor + i, column * factor + j, k], 2.0)
+                out[row, column, k] = curve[min(int(total * share), steps - 1)]
