@@ -1,124 +1,129 @@
 """CPU backend: the Numba kernels as an autograd function, and as a plain NumPy call for the running driver."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from sega_ros.render import cpu_blend, cpu_project, cpu_project_backward, cpu_tiles
+from sega_ros.errors import RequestError
+from sega_ros.render import cpu_frame
+from sega_ros.render.camera_check import check_camera
 from sega_ros.render.constants import DEPTH_ALPHA_MIN
-from sega_ros.types import Camera, Rendering, Splats
+from sega_ros.types import Camera, Rendering, Splats, check_shape
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What projecting and sorting found out about one view; the backward pass needs it again."""
-
-    arrays: tuple  # means [N, 3], quats [N, 4], scales [N, 3], opacities [N], colors [N, 3], float32
-    size: tuple[int, int]  # H, W
-    cam: np.ndarray  # cpu_project.camera_vector
-    records: np.ndarray  # [M, RECORD] float32
-    ids: np.ndarray  # [M] int32
-    pairs: np.ndarray  # [pairs] int32, records tile by tile, nearest first
-    starts: np.ndarray  # [tiles] int64, into pairs
-    ends: np.ndarray  # [tiles] int64
-
-    @property
-    def tiles_x(self) -> int:
-        return -(-self.size[1] // cpu_blend.TILE)
-
-
-def prepare(arrays: tuple, camera: Camera) -> Frame:
-    """Project, sort and bin splats given as contiguous float32 arrays (fields of Splats)."""
-    n, size = len(arrays[0]), (camera.height, camera.width)
-    cam = cpu_project.camera_vector(camera)
-    records = np.empty((n, cpu_project.RECORD), np.float32)
-    rects, keys, ids = np.empty((n, 4), np.int32), np.empty(n, np.uint32), np.empty(n, np.int32)
-    m = cpu_project.project_splats(*arrays, cam, size[1], size[0], cpu_blend.SHIFT, records, rects, keys, ids)
-    rects, order = rects[:m], np.empty(m, np.int32)
-    cpu_tiles.sort_by_key(keys[:m], order, np.empty(m, np.int32))
-    tiles_y, tiles_x = -(-size[0] // cpu_blend.TILE), -(-size[1] // cpu_blend.TILE)
-    starts = np.zeros(tiles_y * tiles_x + 1, np.int64)
-    cpu_tiles.count_tiles(rects, tiles_x, starts[1:])
-    np.cumsum(starts, out=starts)
-    pairs, ends = np.empty(starts[-1], np.int32), starts[:-1].copy()
-    cpu_tiles.fill_tiles(rects, order, tiles_x, 0, tiles_y, ends, pairs)
-    return Frame(arrays, size, cam, records[:m], ids[:m], pairs, starts[:-1], ends)
-
-
-def blend(frame: Frame, records: np.ndarray, background: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Image [H, W, 3] and alpha [H, W] of prepared splats over background [H, W, 3] or [1, 1, 3]."""
-    image, alpha = np.empty((*frame.size, 3), np.float32), np.empty(frame.size, np.float32)
-    cpu_blend.blend_tiles(
-        records, frame.pairs, frame.starts, frame.ends, 0, len(frame.starts), frame.tiles_x, background, image, alpha
-    )
-    return image, alpha
-
-
-def blend_backward(frame: Frame, records, image, alpha, v_image, v_alpha) -> np.ndarray:
-    """Gradients [M, GRADIENT] of the records."""
-    grads = np.zeros((len(records), cpu_blend.GRADIENT), np.float32)
-    cpu_blend.blend_tiles_backward(
-        records, frame.pairs, frame.starts, frame.ends, 0, len(frame.starts), frame.tiles_x,
-        image, alpha, v_image, v_alpha, grads,
-    )
-    return grads
-
-
-def depth_records(frame: Frame) -> np.ndarray:
-    """Records that carry z in place of red: blended like a colour they give the sum of w z."""
-    records = frame.records.copy()
-    records[:, cpu_project.RED] = records[:, cpu_project.Z]
-    records[:, cpu_project.GREEN : cpu_project.BLUE + 1] = 0
-    return records
-
-
-class _Rasterize(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, means, quats, scales, opacities, colors, background, camera, with_depth):
-        arrays = tuple(_to_numpy(t) for t in (means, quats, scales, opacities, colors))
-        back = _to_numpy(background).reshape((1, 1, 3) if background.dim() == 1 else background.shape)
-        frame = prepare(arrays, camera)
-        image, alpha = blend(frame, frame.records, back)
-        depth_sum = blend(frame, depth_records(frame), np.zeros((1, 1, 3), np.float32))[0] if with_depth else None
-        ctx.frame, ctx.saved, ctx.background_dim = frame, (image, alpha, depth_sum), background.dim()
-        outputs = (torch.from_numpy(image), torch.from_numpy(alpha))
-        return (*outputs, torch.from_numpy(depth_sum[..., 0].copy())) if with_depth else (*outputs, None)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, v_image, v_alpha, v_depth):
-        frame, (image, alpha, depth_sum) = ctx.frame, ctx.saved
-        v_image = np.zeros_like(image) if v_image is None else _to_numpy(v_image)
-        v_alpha = np.zeros_like(alpha) if v_alpha is None else _to_numpy(v_alpha)
-        grads = blend_backward(frame, frame.records, image, alpha, v_image, v_alpha)
-        v_z = np.zeros(len(grads), np.float32)
-        if depth_sum is not None and v_depth is not None:
-            v_sum = np.zeros_like(image)
-            v_sum[..., 0] = _to_numpy(v_depth)
-            more = blend_backward(frame, depth_records(frame), depth_sum, alpha, v_sum, np.zeros_like(alpha))
-            grads[:, :6] += more[:, :6]
-            v_z = np.ascontiguousarray(more[:, 6])
-        outputs = [np.zeros_like(a) for a in frame.arrays]
-        cpu_project_backward.project_splats_backward(
-            *frame.arrays[:4], frame.ids, frame.records, grads, v_z, frame.cam, *outputs
-        )
-        v_background = None
-        if ctx.needs_input_grad[5]:
-            v_background = v_image * (1 - alpha)[..., None]
-            v_background = torch.from_numpy(v_background.sum((0, 1)) if ctx.background_dim == 1 else v_background)
-        return (*(torch.from_numpy(v) for v in outputs), v_background, None, None)
-
-
-def rasterize_cpu(splats: Splats, camera: Camera, *, background: Tensor, with_depth: bool = False) -> Rendering:
+def rasterize_cpu(
+    splats: Splats, camera: Camera, *, background: Tensor, with_depth: bool = False, threads: int = 1
+) -> Rendering:
     """Render float32 CPU splats over `background` ([3] or [H, W, 3]); differentiable as the reference is."""
     image, alpha, depth_sum = _Rasterize.apply(
-        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, background, camera, with_depth
+        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, background, camera, with_depth, threads
     )
     depth = depth_sum / alpha.clamp_min(DEPTH_ALPHA_MIN) if with_depth else None
     return Rendering(image, alpha, depth)
 
 
+def rasterize_arrays(
+    means: np.ndarray, quats: np.ndarray, scales: np.ndarray, opacities: np.ndarray, colors: np.ndarray, camera: Camera,
+    *, background: np.ndarray | None = None, out: np.ndarray | None = None, alpha: np.ndarray | None = None,
+    dtype: type = np.uint8, threads: int = 1,
+) -> np.ndarray:
+    """Render NumPy splats (shapes as in Splats) without torch: image [H, W, 3] uint8, or float32 unclamped.
+
+    `background` is RGB in [0, 1], [3] or [H, W, 3] float32; black without it. `out` [H, W, 3] and `alpha` [H, W]
+    float32 receive the result when given; else the image is of `dtype`. Raises RequestError.
+    """
+    check_camera(camera)
+    _check_threads(threads)
+    n, size = len(means), (camera.height, camera.width)
+    arrays = tuple(
+        _as_float(name, array, shape) for name, array, shape in (
+            ('means', means, (n, 3)), ('quats', quats, (n, 4)), ('scales', scales, (n, 3)),
+            ('opacities', opacities, (n,)), ('colors', colors, (n, 3)),
+        )
+    )
+    image = _target('out', out, (*size, 3), (np.uint8, np.float32)) if out is not None else np.empty((*size, 3), dtype)
+    if image.dtype not in (np.uint8, np.float32):
+        raise RequestError(f'dtype: wanted uint8 or float32, found {image.dtype}')
+    alpha = _target('alpha', alpha, size, (np.float32,)) if alpha is not None else np.empty(size, np.float32)
+    background = np.zeros(3, np.float32) if background is None else background
+    background = _as_float('background', background, (3,) if np.ndim(background) == 1 else (*size, 3))
+    frame = cpu_frame.prepare(arrays, camera)
+    cpu_frame.blend(frame, frame.records, _picture(background), image, alpha, threads=threads)
+    return image
+
+
+class _Rasterize(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, means, quats, scales, opacities, colors, background, camera, with_depth, threads):
+        _check_threads(threads)
+        tensors = (means, quats, scales, opacities, colors)
+        frame = cpu_frame.prepare(tuple(_to_numpy(t) for t in tensors), camera)
+        image, alpha = np.empty((*frame.size, 3), np.float32), np.empty(frame.size, np.float32)
+        cpu_frame.blend(frame, frame.records, _picture(_to_numpy(background)), image, alpha, threads=threads)
+        outputs = [torch.from_numpy(image), torch.from_numpy(alpha), None]
+        if with_depth:
+            depth_sum = np.empty_like(image)
+            black = np.zeros((1, 1, 3), np.float32)
+            cpu_frame.blend(frame, cpu_frame.depth_records(frame), black, depth_sum, alpha, threads=threads)
+            outputs[2] = torch.from_numpy(depth_sum[..., 0].copy())
+        ctx.frame, ctx.threads, ctx.background_dim = frame, threads, background.dim()
+        # Saved the official way, so that torch notices when one of them was changed in place before backward.
+        ctx.save_for_backward(*tensors, *outputs)
+        return tuple(outputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_image, v_alpha, v_depth):
+        *tensors, image, alpha, depth_sum = ctx.saved_tensors
+        arrays = tuple(_to_numpy(t) for t in tensors)
+        image, alpha, v_image, v_alpha = (_to_numpy(t) for t in (image, alpha, v_image, v_alpha))
+        frame, threads = ctx.frame, ctx.threads
+        grads = cpu_frame.blend_backward(frame, frame.records, image, alpha, v_image, v_alpha, threads=threads)
+        v_z = np.zeros(len(grads), np.float32)
+        if depth_sum is not None:
+            more = cpu_frame.blend_backward(
+                frame, cpu_frame.depth_records(frame), _in_red(depth_sum), alpha, _in_red(v_depth),
+                np.zeros_like(alpha), threads=threads,
+            )
+            grads[:, :6] += more[:, :6]
+            v_z[:] = more[:, 6]
+        v_splats = cpu_frame.project_backward(frame, arrays, grads, v_z)
+        v_background = None
+        if ctx.needs_input_grad[5]:
+            v_background = v_image * (1 - alpha)[..., None]
+            v_background = torch.from_numpy(v_background.sum((0, 1)) if ctx.background_dim == 1 else v_background)
+        return (*(torch.from_numpy(v) for v in v_splats), v_background, None, None, None)
+
+
 def _to_numpy(tensor: Tensor) -> np.ndarray:
     return np.ascontiguousarray(tensor.detach().numpy())
+
+
+def _in_red(values: Tensor) -> np.ndarray:
+    """Values [H, W] as the first channel of an otherwise black picture [H, W, 3]."""
+    picture = np.zeros((*values.shape, 3), np.float32)
+    picture[..., 0] = values.detach().numpy()
+    return picture
+
+
+def _picture(background: np.ndarray) -> np.ndarray:
+    return background.reshape(1, 1, 3) if background.ndim == 1 else background
+
+
+def _as_float(name: str, array: np.ndarray, shape: tuple) -> np.ndarray:
+    array = np.asarray(array)
+    check_shape(name, array, shape)
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _target(name: str, array: np.ndarray, shape: tuple, dtypes: tuple) -> np.ndarray:
+    check_shape(name, array, shape)
+    if array.dtype not in dtypes or not array.flags.c_contiguous or not array.flags.writeable:
+        wanted = ' or '.join(np.dtype(d).name for d in dtypes)
+        raise RequestError(f'{name}: wanted a writable, contiguous {wanted} array, found {array.dtype} {array.flags}')
+    return array
+
+
+def _check_threads(threads: int) -> None:
+    if threads < 1:
+        raise RequestError(f'threads: wanted 1 or more, found {threads}')

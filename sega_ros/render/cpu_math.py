@@ -29,23 +29,37 @@ def bits_to_float(typingctx, value):
     return types.float32(types.int32), codegen
 
 
+@intrinsic
+def use_wide_vectors(typingctx):
+    """Let LLVM use 512-bit vectors in the function that calls it; its default on AVX-512 processors is 256.
+
+    Worth a third of the time in the blending loops. llvmlite knows no string attributes, hence the bare set.add.
+    """
+    def codegen(context, builder, signature, args):
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+    return types.none(), codegen
+
+
 @njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
 def exp2(x):
-    """2^x for x in [-126, 127], relative error below 2e-7 (minimax polynomial of degree 5 on [-1/2, 1/2])."""
+    """2^x for x in [-126, 127], relative error below 3e-6 (minimax polynomial of degree 4 on [-1/2, 1/2]).
+
+    Outside of that range the value is meaningless, but nothing breaks.
+    """
     shifted = x + types.float32(_MAGIC)
     f = x - (shifted - types.float32(_MAGIC))
-    p = types.float32(0.001327647129073739)
-    p = p * f + types.float32(0.009675540961325169)
-    p = p * f + types.float32(0.05550713092088699)
-    p = p * f + types.float32(0.24022120237350464)
-    p = p * f + types.float32(0.6931469440460205)
-    p = p * f + types.float32(1.0000001192092896)
+    p = types.float32(0.009570101276040077)
+    p = p * f + types.float32(0.05591785907745361)
+    p = p * f + types.float32(0.240247443318367)
+    p = p * f + types.float32(0.6931217908859253)
+    p = p * f + types.float32(0.9999992847442627)
     return bits_to_float(types.int32(float_to_bits(p) + (float_to_bits(shifted) << types.int32(23))))
 
 
 @njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
 def log2(x):
-    """log2(x) of a positive normal float32, absolute error about 2e-7 for x near 1 (atanh series)."""
+    """Logarithm to base 2 of a positive normal float32, absolute error about 2e-7 for x near 1 (atanh series)."""
     bits = float_to_bits(x)
     # Mantissa in [sqrt(1/2), sqrt(2)): the offset is the bit pattern of sqrt(1/2).
     exponent = types.int32((bits - types.int32(0x3F3504F3)) >> types.int32(23))

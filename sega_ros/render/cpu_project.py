@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from sega_ros.render.constants import ALPHA_CUT, BLUR, CLAMP, NEAR
-from sega_ros.render.cpu_math import EXACT, float_to_bits, log2
+from sega_ros.render.cpu_math import EXACT, float_to_bits, log2, use_wide_vectors
 
 f32 = np.float32
 BLOCK = 256  # splats per block: the scratch stays in the first-level cache
@@ -43,9 +43,24 @@ def camera_vector(camera) -> np.ndarray:
     ]).astype(np.float64)
 
 
+@njit(cache=True)
+def load_block(means, quats, scales, opacities, colors, start, n, s):
+    """Copy splats [start, start + n) into rows of `s`: mean 0-2, quat 3-6, scale 7-9, opacity 10, colour 11-13."""
+    for i in range(n):
+        for k in range(3):
+            s[k * BLOCK + i], s[(7 + k) * BLOCK + i], s[(11 + k) * BLOCK + i] = means[start + i, k], scales[start + i, k], colors[start + i, k]
+        for k in range(4):
+            s[(3 + k) * BLOCK + i] = quats[start + i, k]
+        s[10 * BLOCK + i] = opacities[start + i]
+
+
 @njit(cache=True, fastmath=EXACT, error_model='numpy')
-def project_block(means, quats, scales, opacities, colors, start, n, cam, width, height, out):
-    """Project splats [start, start + n) into rows of `out` [16, BLOCK]: mx my a b d lo z x0 x1 y0 y1 valid."""
+def project_block(s, cam, width, height):
+    """Project the splats of `s` [14, BLOCK] in place; new rows: mx my a b d lo z x0 x1 y0 y1 visible.
+
+    Every lane is computed, filled or not: no branch, no remainder.
+    """
+    use_wide_vectors()
     r0, r1, r2, r3, r4, r5, r6, r7, r8 = cam[0], cam[1], cam[2], cam[3], cam[4], cam[5], cam[6], cam[7], cam[8]
     t0, t1, t2 = cam[9], cam[10], cam[11]
     fx, fy, cx, cy = f32(cam[12]), f32(cam[13]), f32(cam[14]), f32(cam[15])
@@ -53,20 +68,18 @@ def project_block(means, quats, scales, opacities, colors, start, n, cam, width,
     w00, w01, w02, w10, w11, w12 = f32(r0), f32(r1), f32(r2), f32(r3), f32(r4), f32(r5)
     w20, w21, w22 = f32(r6), f32(r7), f32(r8)
     fw, fh = f32(width), f32(height)
-    mean, quat, scale = means[start:start + n], quats[start:start + n], scales[start:start + n]
-    opacity, color = opacities[start:start + n], colors[start:start + n]
-    for i in range(n):
-        mx, my, mz = mean[i, 0], mean[i, 1], mean[i, 2]
+    for i in range(BLOCK):
+        mx, my, mz = s[i], s[BLOCK + i], s[2 * BLOCK + i]
         # float64, because the order of splats hangs on the last bit of z.
         x = f32(r0 * mx + r1 * my + r2 * mz + t0)
         y = f32(r3 * mx + r4 * my + r5 * mz + t1)
         z = f32(r6 * mx + r7 * my + r8 * mz + t2)
-        qw, qx, qy, qz = quat[i, 0], quat[i, 1], quat[i, 2], quat[i, 3]
-        s0, s1, s2 = scale[i, 0], scale[i, 1], scale[i, 2]
-        op = opacity[i]
+        qw, qx, qy, qz = s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i]
+        s0, s1, s2 = s[7 * BLOCK + i], s[8 * BLOCK + i], s[9 * BLOCK + i]
+        op = s[10 * BLOCK + i]
         norm = qw * qw + qx * qx + qy * qy + qz * qz
         size = abs(mx) + abs(my) + abs(mz) + norm + abs(s0) + abs(s1) + abs(s2)
-        size += abs(color[i, 0]) + abs(color[i, 1]) + abs(color[i, 2]) + abs(op)
+        size += abs(s[11 * BLOCK + i]) + abs(s[12 * BLOCK + i]) + abs(s[13 * BLOCK + i]) + abs(op)
         ok = (size < _HUGE) & (norm > ZERO) & (op >= _CUT) & (z >= _NEAR)
         z = z if ok else ONE
         op = op if ok else ONE
@@ -108,33 +121,35 @@ def project_block(means, quats, scales, opacities, colors, start, n, cam, width,
         x0, x1 = min(fw, max(ZERO, np.ceil(px - rx - HALF))), min(fw, max(ZERO, np.floor(px + rx + HALF)))
         y0, y1 = min(fh, max(ZERO, np.ceil(py - ry - HALF))), min(fh, max(ZERO, np.floor(py + ry + HALF)))
         ok = ok & (x0 < x1) & (y0 < y1)
-        out[0, i], out[1, i], out[2, i], out[3, i], out[4, i], out[5, i] = px, py, a, -a * cxy / cyy, d, lo
-        out[6, i], out[7, i], out[8, i], out[9, i], out[10, i] = z, x0, x1, y0, y1
-        out[11, i] = ONE if ok else ZERO
+        s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i] = px, py, a, -a * cxy / cyy, d, lo
+        s[6 * BLOCK + i], s[7 * BLOCK + i], s[8 * BLOCK + i], s[9 * BLOCK + i], s[10 * BLOCK + i] = z, x0, x1, y0, y1
+        s[11 * BLOCK + i] = ONE if ok else ZERO
 
 
-@njit(cache=True, error_model='numpy')
+@njit(cache=True, nogil=True, error_model='numpy')
 def project_splats(means, quats, scales, opacities, colors, cam, width, height, shift, records, rects, keys, ids):
     """Fill the records of the visible splats and return how many there are.
 
     records [N, RECORD] float32, rects [N, 4] int32 (tile x0, x1, y0, y1 with exclusive ends; tiles of 2^shift px),
     keys [N] uint32 (the bits of z: ordered as z is, for z > 0), ids [N] int32 (splat of each record).
     """
-    out = np.empty((12, BLOCK), np.float32)
+    s = np.zeros(14 * BLOCK, np.float32)
     count = 0
     for start in range(0, means.shape[0], BLOCK):
         n = min(BLOCK, means.shape[0] - start)
-        project_block(means, quats, scales, opacities, colors, start, n, cam, width, height, out)
+        load_block(means, quats, scales, opacities, colors, start, n, s)
+        project_block(s, cam, width, height)
         for i in range(n):
-            if out[11, i] != ZERO:
+            if s[11 * BLOCK + i] != ZERO:
                 for k in range(6):
-                    records[count, k] = out[k, i]
+                    records[count, k] = s[k * BLOCK + i]
                 for k in range(3):
                     records[count, RED + k] = colors[start + i, k]
-                records[count, Z] = out[6, i]
-                keys[count] = np.uint32(float_to_bits(out[6, i]))
-                rects[count, 0], rects[count, 1] = np.int32(out[7, i]) >> shift, ((np.int32(out[8, i]) - 1) >> shift) + 1
-                rects[count, 2], rects[count, 3] = np.int32(out[9, i]) >> shift, ((np.int32(out[10, i]) - 1) >> shift) + 1
+                records[count, Z] = s[6 * BLOCK + i]
+                keys[count] = np.uint32(float_to_bits(s[6 * BLOCK + i]))
+                for k in range(2):
+                    rects[count, 2 * k] = np.int32(s[(7 + 2 * k) * BLOCK + i]) >> shift
+                    rects[count, 2 * k + 1] = ((np.int32(s[(8 + 2 * k) * BLOCK + i]) - 1) >> shift) + 1
                 ids[count] = start + i
                 count += 1
     return count

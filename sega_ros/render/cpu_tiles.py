@@ -6,7 +6,7 @@ from numba import njit
 u32 = np.uint32
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def sort_by_key(keys, order, spare):
     """Write the stable ascending order of uint32 `keys` [M] into `order` [M] int32; `spare` [M] int32 is scratch.
 
@@ -48,7 +48,7 @@ def sort_by_key(keys, order, spare):
         order[:] = spare
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def count_tiles(rects, tiles_x, counts):
     """Add each rectangle of `rects` [M, 4] to its tiles' `counts` [tiles]."""
     for i in range(rects.shape[0]):
@@ -57,7 +57,7 @@ def count_tiles(rects, tiles_x, counts):
                 counts[ty * tiles_x + tx] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def fill_tiles(rects, order, tiles_x, row0, row1, ends, pairs):
     """Write the splats of the tiles in tile rows [row0, row1) into `pairs`, each tile's nearest first.
 

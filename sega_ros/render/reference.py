@@ -50,10 +50,9 @@ def rasterize_reference(
     features = torch.cat([colors, projected.depths[:, None]], 1) if with_depth else colors
     rows = []
     for y in range(0, camera.height, block):
-        row = [
-            _blend_block(projected, opacities, features, (y, x), (min(y + block, camera.height), min(x + block, camera.width)))
-            for x in range(0, camera.width, block)
-        ]
+        y1 = min(y + block, camera.height)
+        columns = [(x, min(x + block, camera.width)) for x in range(0, camera.width, block)]
+        row = [_blend_block(projected, opacities, features, (y, x), (y1, x1)) for x, x1 in columns]
         rows.append(torch.cat(row, 1))
     blended = torch.cat(rows)  # [H, W, C + 1]
     alpha = blended[..., -1]
@@ -83,7 +82,8 @@ def project(splats: Splats, camera: Camera) -> Projected:
     ids = ids[torch.argsort(key[ids], stable=True)]
 
     means_c, rotation = means_c[ids], viewmat[:3, :3].to(splats.means.dtype)
-    axes = rotation @ unitquat_to_rotmat(normalize(splats.quats[ids], dim=-1)) * splats.scales[ids][:, None, :]  # [M, 3, 3]
+    turned = rotation @ unitquat_to_rotmat(normalize(splats.quats[ids], dim=-1))
+    axes = turned * splats.scales[ids][:, None, :]  # [M, 3, 3]
     M = _jacobian(means_c, camera) @ axes  # [M, 2, 3]
     u, v = M.unbind(1)
     xx, xy, yy = (u * u).sum(-1), (u * v).sum(-1), (v * v).sum(-1)
@@ -103,7 +103,8 @@ def _jacobian(means_c: Tensor, camera: Camera) -> Tensor:
     tx = (x / z).clamp(-camera.cx / camera.fx - margin_x, (camera.width - camera.cx) / camera.fx + margin_x)
     ty = (y / z).clamp(-camera.cy / camera.fy - margin_y, (camera.height - camera.cy) / camera.fy + margin_y)
     zero = torch.zeros_like(z)
-    return torch.stack([camera.fx / z, zero, -camera.fx * tx / z, zero, camera.fy / z, -camera.fy * ty / z], -1).unflatten(-1, (2, 3))
+    rows = [camera.fx / z, zero, -camera.fx * tx / z, zero, camera.fy / z, -camera.fy * ty / z]
+    return torch.stack(rows, -1).unflatten(-1, (2, 3))
 
 
 def _blend_block(projected: Projected, opacities: Tensor, features: Tensor, start: tuple, end: tuple) -> Tensor:
@@ -113,14 +114,15 @@ def _blend_block(projected: Projected, opacities: Tensor, features: Tensor, star
     xs = torch.arange(x0, x1, device=features.device, dtype=features.dtype) + 0.5
     ys = torch.arange(y0, y1, device=features.device, dtype=features.dtype) + 0.5
     pixels = torch.stack(torch.meshgrid(xs, ys, indexing='xy'), -1).flatten(0, 1)  # [h * w, 2]
-    args = (pixels, projected.means2d[ids], projected.covs2d[ids], projected.conics[ids, 0], opacities[ids], features[ids])
+    means2d, covs2d, conics_xx = projected.means2d[ids], projected.covs2d[ids], projected.conics[ids, 0]
+    args = (pixels, means2d, covs2d, conics_xx, opacities[ids], features[ids])
     if torch.is_grad_enabled() and any(a.requires_grad for a in args):
         return checkpoint(_blend, *args, use_reentrant=False).unflatten(0, (y1 - y0, x1 - x0))
     return _blend(*args).unflatten(0, (y1 - y0, x1 - x0))
 
 
 def _overlapping(projected: Projected, opacities: Tensor, start: tuple, end: tuple) -> Tensor:
-    """Return indices of the splats whose alpha can reach the cut in the block: the ellipse's bounding box, 1 px wider."""
+    """Return indices of the splats that can reach the cut in the block: the ellipse's bounding box, 1 px wider."""
     with torch.no_grad():
         extent = (2 * (opacities / ALPHA_CUT).log()).clamp_min(0).sqrt()[:, None]
         radius = extent * projected.covs2d[:, [0, 2]].sqrt() + 1
@@ -129,7 +131,9 @@ def _overlapping(projected: Projected, opacities: Tensor, start: tuple, end: tup
         return torch.nonzero(((high >= corner0) & (low <= corner1)).all(-1)).squeeze(1)
 
 
-def _blend(pixels: Tensor, means2d: Tensor, covs2d: Tensor, conics_xx: Tensor, opacities: Tensor, features: Tensor) -> Tensor:
+def _blend(
+    pixels: Tensor, means2d: Tensor, covs2d: Tensor, conics_xx: Tensor, opacities: Tensor, features: Tensor
+) -> Tensor:
     """Blend front to back at pixels [P, 2]: features and alpha [P, C + 1].
 
     The exponent d^T conic d / 2 is written as a sum of two squares (Cholesky), so it can't turn negative by rounding.
