@@ -68,7 +68,7 @@ class AvatarBuilder(ManagedNode):
         """Declare parameters; `core` makes the core when the node is configured."""
         super().__init__('avatar_builder', **kwargs)
         self._make_core = core
-        self._parameters = Parameters(self, BuilderConfig)
+        self.settings = Parameters(self, BuilderConfig)
         self._core: Builder | None = None
         self._job = OneJob()
         self._entities: list[tuple[Callable, object]] = []
@@ -82,7 +82,7 @@ class AvatarBuilder(ManagedNode):
 
     def configure(self) -> None:
         """Load the head model and offer the services."""
-        config = self._parameters.load()
+        config = self.settings.load()
         check_consent(config.consent)
         self._core = self._make_core(config)
         publisher = self.create_publisher(AvatarList, 'avatars', qos.latched())
@@ -93,8 +93,11 @@ class AvatarBuilder(ManagedNode):
                 (DeleteAvatar, 'delete_avatar', self.on_delete), (GetAvatar, 'get_avatar', self.on_get)):
             service = self.create_service(kind, name, callback, callback_group=self.group)
             self._entities.append((self.destroy_service, service))
-        self._action = ActionServer(self, CreateAvatarAction, 'create_avatar', self.on_goal, callback_group=self.group,
-                                    cancel_callback=lambda _: CancelResponse.ACCEPT)
+        if self._action is None:
+            # Kept until the node ends: destroying an action server under a waiting executor stops that executor. In
+            # the other states it answers like the services.
+            self._action = ActionServer(self, CreateAvatarAction, 'create_avatar', self.on_goal,
+                                        callback_group=self.group, cancel_callback=lambda _: CancelResponse.ACCEPT)
         timer = self.create_timer(RESCAN, self.publish_list, self.group)
         self._entities.append((self.destroy_timer, timer))
 
@@ -102,7 +105,7 @@ class AvatarBuilder(ManagedNode):
         """Publish the list and create the avatar of the `photo` parameter."""
         self._published = None
         self.publish_list()
-        config = self._parameters.load()
+        config = self.settings.load()
         if config.photo:
             self._create_configured(config)
 
@@ -112,12 +115,17 @@ class AvatarBuilder(ManagedNode):
 
     def cleanup(self) -> None:
         """Withdraw the services."""
-        if self._action is not None:
-            self._action.destroy()
-            self._action = None
         for destroy, entity in self._entities:
             destroy(entity)
         self._entities, self._core = [], None
+
+    def destroy_node(self) -> None:
+        """Cancel the running job and withdraw everything; the executor must not spin any more."""
+        self._job.cancel()
+        if self._action is not None:
+            self._action.destroy()
+            self._action = None
+        super().destroy_node()
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
@@ -191,13 +199,13 @@ class AvatarBuilder(ManagedNode):
     def _create_configured(self, config: BuilderConfig) -> None:
         """Create the avatar of the `photo` parameter in the background; what goes wrong is logged."""
         core = self._core
+        if not config.replace and any(r.avatar_id == config.avatar_id for r in self._published or ()):
+            self.get_logger().info(f'avatar {config.avatar_id!r} is stored already and kept; set replace to create it '
+                                   'again')
+            return
 
         def job(stopped: Callable[[], bool]) -> None:
             try:
-                if not config.replace and any(r.avatar_id == config.avatar_id for r in core.list()):
-                    self.get_logger().info(f'avatar {config.avatar_id!r} is stored already and kept; set replace to '
-                                           'create it again')
-                    return
                 core.check_free(config.avatar_id, replace=config.replace)
                 record, warnings = core.create(
                     core.read_photo(config.photo), config.avatar_id, quality=config.quality, replace=config.replace,
@@ -253,7 +261,7 @@ class AvatarBuilder(ManagedNode):
     def status(self) -> Status:
         """Return the health for the diagnostics."""
         values = {'job': self._job.running or 'none', 'avatars': len(self._published or ()),
-                  'damaged files': len(self._damaged), 'directory': self._parameters.value.avatar_dir or 'default'}
+                  'damaged files': len(self._damaged), 'directory': self.settings.value.avatar_dir or 'default'}
         if not self.active:
             return Status(WARN, 'not active', values)
         if self._problem:

@@ -80,6 +80,8 @@ class Puppet(Protocol):
 class Tracker(Protocol):
     """Turns camera images into expressions."""
 
+    calibration: object  # what `calibrate` found; None: none
+
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
         """Track one image, uint8 RGB [H, W, 3]."""
 
@@ -181,3 +183,57 @@ class SegaBuilder:
         from sega_ros.io import read_image
 
         return read_image(path)
+
+
+class SegaPuppet:
+    """`Puppet` of a stored avatar."""
+
+    def __init__(self, record: AvatarRecord, avatar, head, device: str) -> None:
+        """Prepare `avatar` for rendering and render one neutral frame, so that the first real one is not late."""
+        from sega_ros.avatar.driver import AvatarDriver
+        from sega_ros.avatar.idle import neutral_expression
+
+        self.record, self.n_expression = record, head.n_expression
+        self._driver = AvatarDriver(avatar, head, device=None if device == 'auto' else device)
+        self.render(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512)))
+
+    def render(self, expression: FlameExpression, view: ViewRequest) -> tuple[np.ndarray, Camera]:
+        """Render one frame, uint8 RGB [H, W, 3], and return the camera it was seen by."""
+        wanted = _view(view)
+        return self._driver.render(expression, wanted), self._driver.camera(expression, wanted)
+
+
+def _view(view: ViewRequest):
+    from sega_ros.avatar.view import View
+
+    options = {name: getattr(view, name) for name in ('distance', 'background') if getattr(view, name)}
+    return View(kind=view.kind, size=view.size, yaw=view.yaw, pitch=view.pitch, **options)
+
+
+class SegaDriver:
+    """`Driver` on a directory of avatars."""
+
+    def __init__(self, directory: str, head: str, device: str) -> None:
+        """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
+        from sega_ros.avatar.store import AvatarStore
+        from sega_ros.head import load_head
+
+        self.store = AvatarStore(Path(directory) if directory else None)
+        self.head, self.device = load_head(head), device
+        self.head_model, self.head_model_version = self.head.name, self.head.version
+
+    def list(self) -> Sequence[AvatarRecord]:
+        """Return the stored avatars."""
+        return _records(self.store)
+
+    def load(self, avatar_id: str) -> SegaPuppet:
+        """Load an avatar; see `AvatarStore.load` for the errors."""
+        avatar = self.store.load(avatar_id)
+        return SegaPuppet(_record(self.store, self.store.info(avatar_id)), avatar, self.head, self.device)
+
+    def make_tracker(self) -> Tracker:
+        """Return a new tracker; the person's shape is fitted on the first good frames."""
+        from sega_ros.tracking.embedding import landmark_embedding
+        from sega_ros.tracking.tracker import FaceTracker
+
+        return FaceTracker(self.head, landmark_embedding(self.head))

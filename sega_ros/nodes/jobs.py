@@ -36,7 +36,7 @@ class OneJob:
                 raise BusyError(f'busy with {self._name}; ask again when it is finished, or cancel it')
             self._name, self._cancel = name, threading.Event()
             future: Future[Result] = Future()
-            self._thread = threading.Thread(target=self._run, args=(work, future, self._cancel), name='job', daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(work, future, self._cancel), daemon=True)
             self._thread.start()
         return future
 

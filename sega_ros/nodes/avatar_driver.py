@@ -1,0 +1,288 @@
+"""Lifecycle node that tracks a face and renders the avatar with its expressions, or with those of another machine."""
+
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from rclpy.parameter import Parameter
+
+from sega_ros.avatar.idle import IdleConfig
+from sega_ros.config import option
+from sega_ros.errors import AvatarNotFoundError, ConfigError, SegaError
+from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
+from sega_ros.nodes import qos
+from sega_ros.nodes.answers import answer
+from sega_ros.nodes.calibration import Calibration, calibration_duration
+from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
+from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
+from sega_ros.nodes.expressions import check_names
+from sega_ros.nodes.inputs import CameraInput, ExpressionInput
+from sega_ros.nodes.mailbox import Worker
+from sega_ros.nodes.managed import ManagedNode, run_node
+from sega_ros.nodes.outputs import Outputs
+from sega_ros.nodes.parameters import Parameters
+from sega_ros.nodes.records import choose, record_to_message
+from sega_ros.nodes.statistics import FrameStatistics
+from sega_ros.srv import Calibrate, SelectAvatar
+from sega_ros.types import FlameExpression as Expression
+
+SILENT_AFTER = 1.0  # seconds without input after which the diagnostics say so
+
+
+@dataclass(frozen=True)
+class DriverConfig:
+    """Parameters of `avatar_driver`."""
+
+    source: str = option('camera', "Where expressions come from: tracked on this node's camera images, or received",
+                         choices=('camera', 'expression'), read_only=True)
+    image_transport: str = option('raw', 'Kind of camera images: `image` or `image/compressed`',
+                                  choices=('raw', 'compressed'), read_only=True)
+    avatar_dir: str = option('', "Directory of the avatars; '' is the user's data directory", read_only=True)
+    avatar_id: str = option('', "Avatar to drive; '' is the newest")
+    head: str = option('open', "Head model: 'open', or the path of a converted FLAME file", read_only=True)
+    device: str = option('auto', 'Where to render', choices=('auto', 'cpu', 'cuda'), read_only=True)
+    view: str = option('frontal', "View of the avatar: steady; the operator's head pose, damped; the tracked camera; "
+                       'or yaw, pitch and distance', choices=('frontal', 'follow', 'input', 'free'))
+    width: int = option(512, "Width of the avatar image; the input's with view `input`", unit='px', bounds=(16, 4096))
+    height: int = option(512, "Height of the avatar image; the input's with view `input`", unit='px',
+                         bounds=(16, 4096))
+    yaw: float = option(0.0, "Viewpoint of view `free`, towards the subject's left", unit='rad',
+                        bounds=(-math.pi, math.pi))
+    pitch: float = option(0.0, 'Viewpoint of view `free`, upwards', unit='rad', bounds=(-math.pi / 2, math.pi / 2))
+    distance: float = option(0.0, "Distance of the viewpoint of view `free`; 0 is the view's own", unit='m',
+                             bounds=(0.0, 10.0))
+    background: str = option('', "Colour behind the avatar as #rrggbb; '' is the view's own")
+    camera_frame_id: str = option('', 'Optical frame id of the expression messages, at most 32 characters; '
+                                  "'' takes the camera image's", read_only=True)
+    avatar_frame_id: str = option('avatar_camera', 'Frame id of the avatar images', read_only=True)
+    jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
+    idle: IdleConfig = field(default_factory=IdleConfig)
+
+
+def check_config(config: DriverConfig) -> None:
+    """Raise ConfigError unless the parameters fit together."""
+    check_names('', '', config.camera_frame_id)
+    if config.view == 'input' and config.source != 'camera':
+        raise ConfigError('view: input shows the avatar as the tracked camera sees it and needs source: camera; use '
+                          'follow')
+    digits = config.background.removeprefix('#')
+    if config.background and not (config.background.startswith('#') and len(digits) == 6
+                                  and all(c in '0123456789abcdefABCDEF' for c in digits)):
+        raise ConfigError(f'background: found {config.background!r}, wanted #rrggbb')
+
+
+def make_core(config: DriverConfig) -> Driver:
+    """Return the real core."""
+    return SegaDriver(config.avatar_dir, config.head, config.device)
+
+
+class AvatarDriver(ManagedNode):
+    """Two workers beside the executor: one tracks the newest camera image, one renders the newest expression."""
+
+    def __init__(self, *, core: Callable[[DriverConfig], Driver] = make_core, **kwargs) -> None:
+        """Declare parameters; `core` makes the core when the node is configured."""
+        super().__init__('avatar_driver', **kwargs)
+        self._make_core = core
+        self.settings = Parameters(self, DriverConfig, check=check_config, changed=self._on_parameters)
+        self._core: Driver | None = None
+        self._puppet: Puppet | None = None
+        self._list: list[AvatarInfo] = []
+        self._avatar_problem = ''  # why the wanted avatar is not driven
+        self._frame_problem = ''  # why the last frame was refused
+        self._input: CameraInput | ExpressionInput | None = None
+        self._outputs: Outputs | None = None
+        self._renderer: Worker | None = None
+        self._loader: Worker | None = None
+        self._loading = threading.Lock()
+        self._entities: list[tuple[Callable, object]] = []
+        self.statistics = FrameStatistics()
+        self._diagnostics = Diagnostics(self, self.status, self.group)
+
+    # --- transitions ------------------------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Load the head model and create the entities that exist in every state from now on."""
+        config = self.settings.load()
+        self._core = self._make_core(config)
+        check_names(self._core.head_model, self._core.head_model_version)
+        self._outputs = Outputs(self, expressions=config.source == 'camera')
+        avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
+                                           callback_group=self.group)
+        select = self.create_service(SelectAvatar, '~/select_avatar', self.on_select, callback_group=self.group)
+        calibrate = self.create_service(Calibrate, '~/calibrate', self.on_calibrate, callback_group=self.group)
+        self._entities = [(self.destroy_subscription, avatars), (self.destroy_service, select),
+                          (self.destroy_service, calibrate)]
+        if config.source == 'camera':
+            self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
+                                      render=self._hand_over, failed=self._frame_failed)
+        else:
+            self._input = ExpressionInput(self, self.statistics, render=self._hand_over, failed=self._frame_failed,
+                                          puppet=lambda: self._puppet)
+
+    def activate(self) -> None:
+        """Load the avatar when there is one, and start to listen."""
+        self.settings.load()
+        self._avatar_problem = self._frame_problem = ''
+        self._renderer = Worker('render', self._render, dropped=self.statistics.dropped, failed=self._frame_failed)
+        self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
+        stored = [record_to_message(record) for record in self._core.list()]
+        self._follow(stored or self._list)
+        if self._puppet is None and not self._wanted(stored or self._list):
+            wanted = self.settings.value.avatar_id
+            what = f'avatar {wanted!r} is not stored yet' if wanted else 'no avatar is stored yet'
+            self.get_logger().warning(f'{what}; waiting for one on {self.resolve_topic_name("avatars")} (create it '
+                                      'with the create_avatar service, or sega create)')
+        self._input.start()
+
+    def deactivate(self) -> None:
+        """Stop listening and finish the frame at hand."""
+        if self._input is not None:
+            self._input.stop()
+        for worker in (self._loader, self._renderer):
+            if worker is not None:
+                worker.stop()
+        self._loader = self._renderer = None
+
+    def cleanup(self) -> None:
+        """Destroy what `configure` made and forget the avatar."""
+        for destroy, entity in self._entities:
+            destroy(entity)
+        self._entities, self._input = [], None
+        if self._outputs is not None:
+            self._outputs.destroy()
+        self._outputs = self._core = self._puppet = None
+
+    # --- which avatar -----------------------------------------------------------------------------------------------
+
+    def on_avatars(self, message: AvatarList) -> None:
+        """Drive a new or changed avatar without a restart."""
+        self._list = list(message.avatars)
+        if self.active:
+            self._follow(self._list)
+
+    def on_select(self, request: SelectAvatar.Request, response: SelectAvatar.Response) -> SelectAvatar.Response:
+        """Drive another avatar; the old one stays when that fails."""
+        def work(filled: SelectAvatar.Response) -> str:
+            self.require_active()
+            if not request.avatar_id:
+                raise AvatarNotFoundError('avatar id: found an empty one; name a stored avatar')
+            puppet = self._load(request.avatar_id)
+            self.set_parameters([Parameter('avatar_id', value=request.avatar_id)])
+            filled.avatar = record_to_message(puppet.record)
+            return f'driving {request.avatar_id!r}'
+
+        return answer(response, work, self.get_logger())
+
+    def _on_parameters(self, config: DriverConfig) -> None:
+        puppet = self._puppet
+        if self.active and config.avatar_id and (puppet is None or puppet.record.avatar_id != config.avatar_id):
+            self._loader.put(config.avatar_id)
+
+    def _wanted(self, avatars: list[AvatarInfo]) -> AvatarInfo | None:
+        return choose(avatars, self.settings.value.avatar_id)
+
+    def _follow(self, avatars: list[AvatarInfo]) -> None:
+        """Load the wanted avatar of a list unless it is the one at hand."""
+        wanted, puppet = self._wanted(avatars), self._puppet
+        if wanted is None or (puppet is not None and puppet.record.sha256 == wanted.sha256
+                              and puppet.record.avatar_id == wanted.id):
+            return
+        if self._loader is not None:
+            self._loader.put(wanted.id)
+
+    def _load(self, avatar_id: str) -> Puppet:
+        with self._loading:
+            puppet = self._core.load(avatar_id)
+            self._puppet, self._avatar_problem = puppet, ''
+        self.get_logger().info(f'driving avatar {avatar_id!r}')
+        return puppet
+
+    def _load_logged(self, avatar_id: str) -> None:
+        self._load(avatar_id)
+
+    def _load_failed(self, error: Exception) -> None:
+        self._avatar_problem = f"the wanted avatar can't be driven: {error}"
+        self.get_logger().error(self._avatar_problem)
+
+    # --- frames -----------------------------------------------------------------------------------------------------
+
+    def _hand_over(self, message: FlameExpression, expression: Expression, size: tuple[int, int] | None) -> bool:
+        """Pass an expression on to the renderer and return whether it is needed.
+
+        `size` (H, W) is the camera image's, if there is one.
+        """
+        renderer = self._renderer
+        if renderer is None or not self._outputs.images_wanted or self._puppet is None:
+            return False
+        renderer.put((message.header.stamp, expression, size))
+        return True
+
+    def _render(self, item: tuple) -> None:
+        stamp, expression, size = item
+        config, puppet = self.settings.value, self._puppet
+        if config.view != 'input' or size is None:
+            size = (config.height, config.width)
+        view = ViewRequest(config.view, size, config.yaw, config.pitch, config.distance, config.background)
+        image, camera = puppet.render(expression, view)
+        self._outputs.publish_image(image, camera, stamp=stamp, frame_id=config.avatar_frame_id,
+                                    jpeg_quality=config.jpeg_quality)
+        self.statistics.published(self.get_clock().now().nanoseconds, expression.stamp_ns)
+        self._frame_problem = ''
+
+    def _frame_failed(self, error: Exception) -> None:
+        self.statistics.refused()
+        known = isinstance(error, SegaError)
+        self._frame_problem = str(error) if known else f'{type(error).__name__}: {error}'
+        self.get_logger().error(f'frame refused: {self._frame_problem}', throttle_duration_sec=5.0)
+
+    # --- calibration ------------------------------------------------------------------------------------------------
+
+    def on_calibrate(self, request: Calibrate.Request, response: Calibrate.Response) -> Calibrate.Response:
+        """Collect tracked frames for a while and take their mean as neutral."""
+        def work(filled: Calibrate.Response) -> str:
+            self.require_active()
+            duration = calibration_duration(request.duration)
+            if not isinstance(self._input, CameraInput):
+                raise ConfigError('calibrate: this driver receives expressions (source: expression); calibrate the '
+                                  'driver that tracks the camera')
+            calibration = Calibration(duration)
+            filled.frames = self._input.calibrate(calibration)
+            return f'neutral taken from {filled.frames} frames'
+
+        return answer(response, work, self.get_logger())
+
+    # --- health -----------------------------------------------------------------------------------------------------
+
+    def status(self) -> Status:
+        """Return the health for the diagnostics."""
+        report = self.statistics.report(self.get_clock().now().nanoseconds)
+        config, puppet = self.settings.value, self._puppet
+        values = {
+            'rate (Hz)': report.rate, 'latency p50 (ms)': 1e3 * report.latency_p50,
+            'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
+            'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted,
+            'source': config.source, 'view': config.view, 'device': config.device,
+            'avatar': puppet.record.avatar_id if puppet else 'none'}
+        level, reason = self._health(report.seconds_since_input, puppet)
+        return Status(level, reason, values)
+
+    def _health(self, silence: float, puppet: Puppet | None) -> tuple[bytes, str]:
+        if not self.active:
+            return WARN, 'not active'
+        if problem := self._avatar_problem or self._frame_problem:
+            return ERROR, problem
+        if puppet is None:
+            wanted = self.settings.value.avatar_id
+            return WARN, f'waiting for avatar {wanted!r}' if wanted else 'waiting for an avatar'
+        if math.isnan(silence) or silence > SILENT_AFTER:
+            since = 'yet' if math.isnan(silence) else f'for {silence:.1f} s'
+            return ERROR, f'nothing on {self._input.topic} {since}; check the camera or the sender'
+        if not self._outputs.images_wanted:
+            return OK, 'nobody subscribes to the avatar images'
+        return OK, 'driving'
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node."""
+    raise SystemExit(run_node(AvatarDriver, 'avatar_driver', args))

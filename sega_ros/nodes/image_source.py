@@ -1,0 +1,114 @@
+"""Small node that publishes a camera or a clip as images."""
+
+import threading
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from sega_ros.config import option
+from sega_ros.errors import CameraError, ConfigError, SegaError
+from sega_ros.io import VideoReader
+from sega_ros.nodes import qos
+from sega_ros.nodes.convert import MAX_FRAME_ID, rgb_to_image_message
+from sega_ros.nodes.diagnostics import ERROR, OK, Diagnostics, Status
+from sega_ros.nodes.managed import run_node
+from sega_ros.nodes.parameters import Parameters
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Parameters of `image_source`."""
+
+    source: str = option('0', 'Device number of a camera, or path of a clip', read_only=True)
+    rate: float = option(0.0, "Images per second; 0 is the clip's or the camera's own", unit='Hz', bounds=(0.0, 240.0),
+                         read_only=True)
+    loop: bool = option(True, 'Play a clip again and again', read_only=True)
+    width: int = option(0, "Width asked of a camera; 0 is the camera's own", unit='px', bounds=(0, 8192),
+                        read_only=True)
+    height: int = option(0, "Height asked of a camera; 0 is the camera's own", unit='px', bounds=(0, 8192),
+                         read_only=True)
+    frame_id: str = option('camera_optical_frame', 'Frame id of the images, at most 32 characters', read_only=True)
+    retry: float = option(1.0, 'Pause before a camera that failed is opened again', unit='s', bounds=(0.1, 60.0),
+                          read_only=True)
+
+
+class ImageSource(Node):
+    """Publishes frames at their own rate and never waits for a subscriber; opens a lost camera again."""
+
+    def __init__(self, **kwargs) -> None:
+        """Declare parameters, advertise `image` and start to play.
+
+        Raises:
+            ConfigError: parameters that don't fit.
+            CameraError: a clip that can't be opened (a camera is tried again instead).
+        """
+        super().__init__('image_source', **kwargs)
+        self.config: SourceConfig = Parameters(self, SourceConfig).load()
+        if len(self.config.frame_id.encode()) > MAX_FRAME_ID:
+            raise ConfigError(f'frame_id: found {self.config.frame_id!r}, at most {MAX_FRAME_ID} characters fit into '
+                              'an expression message')
+        self._source = int(self.config.source) if self.config.source.isdigit() else self.config.source
+        if isinstance(self._source, str):
+            VideoReader(self._source).close()  # fails now, in the constructor, rather than in the log
+        self._publisher = self.create_publisher(Image, 'image', qos.newest())
+        self.published, self.finished, self._problem = 0, False, ''
+        self._diagnostics = Diagnostics(self, self.status)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name='source', daemon=True)
+        self._thread.start()
+
+    def destroy_node(self) -> None:
+        """Release the camera or clip."""
+        self._stop.set()
+        self._thread.join(5.0)
+        super().destroy_node()
+
+    def status(self) -> Status:
+        """Return the health for the diagnostics."""
+        values = {'source': self.config.source, 'published': self.published}
+        if self._problem:
+            return Status(ERROR, self._problem, values)
+        return Status(OK, 'the clip is over' if self.finished else 'playing', values)
+
+    def _run(self) -> None:
+        while not self._stop.is_set() and not self.finished:
+            try:
+                self._play()
+            except SegaError as error:
+                if self._problem != str(error):
+                    self.get_logger().error(f'{error}; trying again every {self.config.retry:g} s')
+                self._problem = str(error)
+                self._stop.wait(self.config.retry)
+
+    def _play(self) -> None:
+        """Play to the end of the clip, or until the camera fails."""
+        config, is_camera = self.config, isinstance(self._source, int)
+        size = (config.height, config.width) if config.width and config.height else None
+        with VideoReader(self._source, size=size, fps=config.rate or None) as reader:
+            if self._problem:
+                self.get_logger().info(f'{config.source}: back again')
+            self._problem = ''
+            period, due = 1.0 / (config.rate or reader.fps), time.monotonic()
+            for image in reader:
+                if not is_camera:  # a camera has its own pace
+                    self._stop.wait(max(0.0, due - time.monotonic()))
+                    due = max(due + period, time.monotonic() - 1.0)
+                if self._stop.is_set():
+                    return
+                self._publish(image)
+        if is_camera:
+            raise CameraError(f'camera {config.source} stopped delivering; check its cable')
+        self.finished = not config.loop
+
+    def _publish(self, image: np.ndarray) -> None:
+        stamp = self.get_clock().now().to_msg()
+        self._publisher.publish(rgb_to_image_message(image, stamp=stamp, frame_id=self.config.frame_id))
+        self.published += 1
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the node."""
+    raise SystemExit(run_node(ImageSource, 'image_source', args))

@@ -1,0 +1,166 @@
+"""The two sources of expressions: a camera that this node tracks, or messages of another machine."""
+
+import threading
+from collections.abc import Callable
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.lifecycle import Node
+from sensor_msgs.msg import CompressedImage, Image
+
+from sega_ros.avatar.idle import FaceHold
+from sega_ros.errors import BusyError, SegaError
+from sega_ros.msg import FlameExpression
+from sega_ros.nodes import qos
+from sega_ros.nodes.calibration import Calibration
+from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, stamp_to_ns
+from sega_ros.nodes.core import Driver, Puppet
+from sega_ros.nodes.expressions import check_head_model, expression_to_message, message_to_expression
+from sega_ros.nodes.mailbox import Worker
+from sega_ros.nodes.outputs import Outputs
+from sega_ros.nodes.parameters import Parameters
+from sega_ros.nodes.statistics import FrameStatistics
+from sega_ros.types import FlameExpression as Expression
+
+# message, what a receiver of that message reads from it, (H, W) of the camera image; returns whether it is rendered
+Render = Callable[[FlameExpression, Expression, tuple[int, int] | None], bool]
+Failed = Callable[[Exception], None]
+
+
+class CameraInput:
+    """Tracks the newest camera image in a worker and hands the expression on."""
+
+    def __init__(self, node: Node, core: Driver, parameters: Parameters, statistics: FrameStatistics,
+                 outputs: Outputs, *, render: Render, failed: Failed) -> None:
+        config = parameters.value
+        self._node, self._parameters, self._statistics, self._outputs = node, parameters, statistics, outputs
+        self._render, self._failed = render, failed
+        self._compressed = config.image_transport == 'compressed'
+        self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
+        self._tracker = core.make_tracker()
+        self._hold = FaceHold(config.idle)
+        self._worker: Worker | None = None
+        self._subscription = None
+        self._calibration: Calibration | None = None
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._tracker.reset()
+        self._hold = FaceHold(self._parameters.value.idle)
+        self._worker = Worker('track', self._track, dropped=self._statistics.dropped, failed=self._failed)
+        self._subscribe()
+
+    def stop(self) -> None:
+        """Stop listening and finish the frame at hand."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+        with self._lock:
+            calibration, self._calibration = self._calibration, None
+        if calibration is not None:
+            calibration.cancel()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+
+    def calibrate(self, calibration: Calibration) -> int:
+        """Collect frames, take them as neutral and return their number; errors as `Calibration.wait`.
+
+        Raises:
+            BusyError: another calibration is running.
+        """
+        with self._lock:
+            if self._calibration is not None:
+                raise BusyError('a calibration is running already; wait for its end')
+            # Frames for a calibration are taken without the one before.
+            previous, self._tracker.calibration = self._tracker.calibration, None
+            self._calibration = calibration
+        try:
+            return calibration.wait()
+        except SegaError:
+            self._tracker.calibration = previous
+            raise
+        finally:
+            with self._lock:
+                self._calibration = None
+
+    def _subscribe(self) -> None:
+        # `image/compressed` as image_transport names it: remapping `image` moves both.
+        kind = CompressedImage if self._compressed else Image
+        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)
+        self._subscription = self._node.create_subscription(
+            kind, self.topic, self._on_image, qos.image_input(), callback_group=self._node.group,
+            event_callbacks=events)
+
+    def _on_incompatible_qos(self, _) -> None:
+        """Subscribe again: BEST_AVAILABLE is settled when a subscription is made, by the publishers known then."""
+        with self._lock:
+            if self._subscription is None or not self._node.active:
+                return
+            self._node.get_logger().info(f'{self.topic}: a best-effort publisher appeared; subscribing again')
+            self._node.destroy_subscription(self._subscription)
+            self._subscribe()
+
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        self._statistics.received(self._node.get_clock().now().nanoseconds)
+        worker = self._worker
+        if worker is None or not (self._outputs.images_wanted or self._outputs.expressions_wanted or self._calibration):
+            self._statistics.unwanted()
+            return
+        worker.put(message)
+
+    def _track(self, message: Image | CompressedImage) -> None:
+        image = compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)
+        frame_id = self._parameters.value.camera_frame_id or message.header.frame_id
+        tracked = self._tracker.track(image, stamp_to_ns(message.header.stamp), frame_id)
+        self._collect(tracked)
+        # What is rendered here is what a receiver of the message renders, to the last bit.
+        sent = expression_to_message(self._hold.update(tracked))
+        published = self._outputs.publish_expression(sent)
+        if self._render(sent, message_to_expression(sent), image.shape[:2]):
+            return
+        if published:
+            self._statistics.published(self._node.get_clock().now().nanoseconds, tracked.stamp_ns)
+        else:
+            self._statistics.unwanted()
+
+    def _collect(self, tracked: Expression) -> None:
+        calibration = self._calibration
+        if calibration is not None and calibration.add(tracked, self._tracker.calibrate):
+            with self._lock:
+                self._calibration = None
+
+
+class ExpressionInput:
+    """Receives expressions that another machine tracked."""
+
+    def __init__(self, node: Node, statistics: FrameStatistics, *, render: Render, failed: Failed,
+                 puppet: Callable[[], Puppet | None]) -> None:
+        self._node, self._statistics, self._render, self._failed = node, statistics, render, failed
+        self._puppet = puppet
+        self.topic = node.resolve_topic_name('expression')
+        self._subscription = None
+
+    def start(self) -> None:
+        """Listen from now on."""
+        self._subscription = self._node.create_subscription(
+            FlameExpression, 'expression', self._on_expression, qos.expression(), callback_group=self._node.group)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _on_expression(self, message: FlameExpression) -> None:
+        self._statistics.received(self._node.get_clock().now().nanoseconds)
+        try:
+            expression = message_to_expression(message)
+            puppet = self._puppet()
+            if puppet is not None:
+                check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version,
+                                 puppet.n_expression)
+            if not self._render(message, expression, None):
+                self._statistics.unwanted()
+        except Exception as error:  # counted and logged; the stream goes on
+            self._failed(error)

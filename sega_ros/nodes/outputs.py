@@ -1,0 +1,56 @@
+"""What the driver publishes; nothing is made for nobody."""
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from rclpy.lifecycle import Node
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from sega_ros.msg import FlameExpression
+from sega_ros.nodes import qos
+from sega_ros.nodes.convert import camera_to_message, rgb_to_image_message, rgb_to_jpeg_message
+from sega_ros.types import Camera
+
+
+class Outputs:
+    """Lifecycle publishers of avatar images, their camera, and (with a camera) expressions."""
+
+    def __init__(self, node: Node, *, expressions: bool) -> None:
+        self._node = node
+        self._image = node.create_lifecycle_publisher(Image, 'avatar/image', qos.newest())
+        self._jpeg = node.create_lifecycle_publisher(CompressedImage, 'avatar/image/compressed', qos.newest())
+        self._camera_info = node.create_lifecycle_publisher(CameraInfo, 'avatar/camera_info', qos.newest())
+        self._expression = None
+        if expressions:
+            self._expression = node.create_lifecycle_publisher(FlameExpression, 'expression', qos.expression())
+
+    def destroy(self) -> None:
+        """Withdraw the publishers."""
+        for publisher in (self._image, self._jpeg, self._camera_info, self._expression):
+            if publisher is not None:
+                self._node.destroy_lifecycle_publisher(publisher)
+
+    @property
+    def images_wanted(self) -> bool:
+        """Whether somebody subscribes to the avatar's images."""
+        return self._image.get_subscription_count() + self._jpeg.get_subscription_count() > 0
+
+    @property
+    def expressions_wanted(self) -> bool:
+        """Whether somebody subscribes to the expressions."""
+        return self._expression is not None and self._expression.get_subscription_count() > 0
+
+    def publish_expression(self, message: FlameExpression) -> bool:
+        """Publish a tracked expression when somebody listens; return whether."""
+        wanted = self.expressions_wanted
+        if wanted:
+            self._expression.publish(message)
+        return wanted
+
+    def publish_image(self, image: np.ndarray, camera: Camera, *, stamp: Time, frame_id: str,
+                      jpeg_quality: int) -> None:
+        """Publish a rendered frame, uint8 RGB [H, W, 3], raw and as JPEG as far as somebody subscribes."""
+        self._camera_info.publish(camera_to_message(camera, stamp=stamp, frame_id=frame_id))
+        if self._image.get_subscription_count():
+            self._image.publish(rgb_to_image_message(image, stamp=stamp, frame_id=frame_id))
+        if self._jpeg.get_subscription_count():
+            self._jpeg.publish(rgb_to_jpeg_message(image, stamp=stamp, frame_id=frame_id, quality=jpeg_quality))

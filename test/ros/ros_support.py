@@ -1,0 +1,132 @@
+"""Helper node + nodes under test + executor: wait until a condition or a deadline, never for a fixed time."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.action import ActionClient
+from rclpy.context import Context
+from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.parameter import Parameter
+
+from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
+
+DEADLINE = 20.0  # seconds; generous, shared machines are slow
+
+
+class World:
+    """Owns a context, a helper node, and executors that spin in threads."""
+
+    def __enter__(self):
+        self.context = Context()
+        rclpy.init(context=self.context)
+        self._nodes, self._threads, self._executors = [], [], []
+        self.helper = rclpy.create_node('helper', context=self.context)
+        self._spin(self.helper, SingleThreadedExecutor(context=self.context))
+        self.diagnostics = self.collect(DiagnosticArray, '/diagnostics', 10)
+        return self
+
+    def __exit__(self, *_):
+        # As the nodes' own main function does it: stop spinning, then destroy.
+        rclpy.try_shutdown(context=self.context)
+        for thread in self._threads:
+            thread.join(5.0)
+        for node in reversed(self._nodes):
+            node.destroy_node()
+        for executor in self._executors:
+            executor.shutdown(timeout_sec=5.0)
+
+    def _spin(self, node, executor):
+        executor.add_node(node)
+        thread = threading.Thread(target=self._run, args=(executor,), daemon=True)
+        self._nodes.append(node)
+        self._executors.append(executor)
+        self._threads.append(thread)
+        thread.start()
+        return node
+
+    @staticmethod
+    def _run(executor):
+        try:
+            executor.spin()
+        except rclpy.executors.ExternalShutdownException:
+            pass
+
+    def add(self, kind, parameters=None, **kwargs):
+        """Make and spin a node; `parameters` are its overrides."""
+        overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
+        node = kind(context=self.context, parameter_overrides=overrides, **kwargs)
+        return self._spin(node, MultiThreadedExecutor(6, context=self.context))
+
+    def wait(self, condition: Callable[[], object], what: str, timeout: float = DEADLINE):
+        """Return the first true value of `condition`; fail after the deadline."""
+        end, pause = time.monotonic() + timeout, threading.Event()
+        while time.monotonic() < end:
+            if value := condition():
+                return value
+            pause.wait(0.005)
+        raise AssertionError(f'{what}: not within {timeout:g} s')
+
+    def collect(self, kind, topic, profile):
+        """Subscribe and return the growing list of messages."""
+        messages = []
+        self.helper.create_subscription(kind, topic, messages.append, profile)
+        return messages
+
+    def call(self, kind, name, request, timeout: float = DEADLINE):
+        """Call a service and return the answer."""
+        return self.call_async(kind, name, request, timeout)()
+
+    def call_async(self, kind, name, request, timeout: float = DEADLINE):
+        """Call a service; the returned function waits for the answer."""
+        client = self.helper.create_client(kind, name)
+        self.wait(client.service_is_ready, f'service {name}')
+        future = client.call_async(request)
+
+        def result():
+            self.wait(future.done, f'answer of {name}', timeout)
+            self.helper.destroy_client(client)
+            return future.result()
+        return result
+
+    def send_goal(self, kind, name, goal, feedback=None):
+        """Send a goal; return its accepted handle."""
+        client = ActionClient(self.helper, kind, name)
+        self.wait(client.server_is_ready, f'action {name}')
+        future = client.send_goal_async(goal, feedback_callback=feedback)
+        self.wait(future.done, 'acceptance of the goal')
+        self._clients = [*getattr(self, '_clients', []), client]
+        return future.result()
+
+    def reason(self, node):
+        """Return (level, reason, values) of the newest diagnostics of a node, or None."""
+        for array in reversed(self.diagnostics):
+            for status in array.status:
+                if status.name.endswith(f': {node.get_name()}'):
+                    return status.level[0], status.message, {v.key: v.value for v in status.values}
+        return None
+
+
+class Camera:
+    """Publishes images like a camera: newest stamp, no waiting."""
+
+    def __init__(self, world, topic='image', profile=None, size=(48, 64)):
+        from sensor_msgs.msg import Image
+
+        from sega_ros.nodes import qos
+
+        self.world, self.size, self.sent = world, size, []
+        self.publisher = world.helper.create_publisher(Image, topic, profile or qos.newest())
+
+    def send(self, value=0, frame_id='camera', message=None):
+        """Publish one image filled with `value`; return its stamp in nanoseconds."""
+        stamp_ns = self.world.helper.get_clock().now().nanoseconds
+        image = np.full((*self.size, 3), value, np.uint8)
+        message = message or rgb_to_image_message(image, stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
+        message.header.stamp = ns_to_stamp(stamp_ns)
+        self.publisher.publish(message)
+        self.sent.append(stamp_ns)
+        return stamp_ns
