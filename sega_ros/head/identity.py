@@ -15,8 +15,8 @@ _MACRO = 'mpfb2/targets/macrodetails'
 _ORIGINS, _GENDERS, _AGES = ('african', 'asian', 'caucasian'), ('female', 'male'), ('child', 'young', 'old')
 _LEVELS = ('min', 'average', 'max')
 # Standard deviation of a local slider (its range is -1 to 1), by folder.
-_LOCAL = {'head': 0.22, 'forehead': 0.28, 'eyebrows': 0.25, 'eyes': 0.22, 'nose': 0.3, 'mouth': 0.28, 'chin': 0.28,
-          'cheek': 0.3, 'ears': 0.22, 'neck': 0.2}
+_LOCAL = {'head': 0.1, 'forehead': 0.13, 'eyebrows': 0.2, 'eyes': 0.17, 'nose': 0.2, 'mouth': 0.17, 'chin': 0.2,
+          'cheek': 0.22, 'ears': 0.2, 'neck': 0.15}
 _OPPOSITES = (('decr', 'incr'), ('in', 'out'), ('down', 'up'), ('backward', 'forward'), ('concave', 'convex'),
               ('compress', 'uncompress'), ('square', 'round'), ('pointed', 'triangle'))
 # Whole-head shifts are rigid motions, and cartoon ears nobody has.
@@ -37,9 +37,9 @@ def macro_weights(rng: np.random.Generator, n: int) -> np.ndarray:
     male = np.clip(rng.integers(0, 2, n) + rng.normal(0, 0.18, n) * [1], 0, 1)
     male = np.where(male > 0.5, 1 - 0.5 * np.abs(1 - male), 0.5 * male)
     gender = np.stack([1 - male, male], 1)
-    age = _between(np.clip(rng.normal(1.25, 0.38, n), 0.55, 1.9))
-    muscle = _between(np.clip(rng.normal(1.0, 0.35, n), 0, 2))
-    weight = _between(np.clip(rng.normal(1.0, 0.4, n), 0.1, 2))
+    age = _between(np.clip(rng.normal(1.2, 0.3, n), 0.6, 1.8))
+    muscle = _between(np.clip(rng.normal(1.0, 0.3, n), 0.2, 1.8))
+    weight = _between(np.clip(rng.normal(1.0, 0.3, n), 0.2, 1.8))
     local = np.einsum('no,ng,na->noga', origin, gender, age).reshape(n, -1)
     universal = np.einsum('ng,na,nm,nw->ngamw', gender, age, muscle, weight).reshape(n, -1)
     return np.concatenate([local, universal], 1)

