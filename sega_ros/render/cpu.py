@@ -16,7 +16,8 @@ def rasterize_cpu(
 ) -> Rendering:
     """Render float32 CPU splats over `background` ([3] or [H, W, 3]); differentiable as the reference is."""
     image, alpha, depth_sum = _Rasterize.apply(
-        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, background, camera, with_depth, threads
+        splats.means, splats.quats, splats.scales, splats.opacities, splats.colors, background,
+        camera, with_depth, threads,
     )
     depth = depth_sum / alpha.clamp_min(DEPTH_ALPHA_MIN) if with_depth else None
     return Rendering(image, alpha, depth)

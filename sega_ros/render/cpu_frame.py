@@ -136,5 +136,5 @@ def _bands(frame: Frame) -> Iterator[tuple]:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # Plain threads: the kernels release the GIL. Numba's own pools spin (OpenMP) or die when two callers meet (workqueue).
+    # Plain threads: the kernels release the GIL. Numba's pools spin (OpenMP) or die when two callers meet (workqueue).
     return ThreadPoolExecutor(threads - 1, thread_name_prefix='sega_render')

@@ -48,14 +48,15 @@ def load_block(means, quats, scales, opacities, colors, start, n, s):
     """Copy splats [start, start + n) into rows of `s`: mean 0-2, quat 3-6, scale 7-9, opacity 10, colour 11-13."""
     for i in range(n):
         for k in range(3):
-            s[k * BLOCK + i], s[(7 + k) * BLOCK + i], s[(11 + k) * BLOCK + i] = means[start + i, k], scales[start + i, k], colors[start + i, k]
+            s[k * BLOCK + i], s[(7 + k) * BLOCK + i] = means[start + i, k], scales[start + i, k]
+            s[(11 + k) * BLOCK + i] = colors[start + i, k]
         for k in range(4):
             s[(3 + k) * BLOCK + i] = quats[start + i, k]
         s[10 * BLOCK + i] = opacities[start + i]
 
 
 @njit(cache=True, fastmath=EXACT, error_model='numpy')
-def project_block(s, cam, width, height):
+def project_block(s, cam, width, height):  # noqa: PLR0915 (one loop body: split, it would not vectorise)
     """Project the splats of `s` [14, BLOCK] in place; new rows: mx my a b d lo z x0 x1 y0 y1 visible.
 
     Every lane is computed, filled or not: no branch, no remainder.
@@ -121,8 +122,9 @@ def project_block(s, cam, width, height):
         x0, x1 = min(fw, max(ZERO, np.ceil(px - rx - HALF))), min(fw, max(ZERO, np.floor(px + rx + HALF)))
         y0, y1 = min(fh, max(ZERO, np.ceil(py - ry - HALF))), min(fh, max(ZERO, np.floor(py + ry + HALF)))
         ok = ok & (x0 < x1) & (y0 < y1)
-        s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i] = px, py, a, -a * cxy / cyy, d, lo
-        s[6 * BLOCK + i], s[7 * BLOCK + i], s[8 * BLOCK + i], s[9 * BLOCK + i], s[10 * BLOCK + i] = z, x0, x1, y0, y1
+        s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i] = px, py, a, -a * cxy / cyy
+        s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i] = d, lo, z
+        s[7 * BLOCK + i], s[8 * BLOCK + i], s[9 * BLOCK + i], s[10 * BLOCK + i] = x0, x1, y0, y1
         s[11 * BLOCK + i] = ONE if ok else ZERO
 
 

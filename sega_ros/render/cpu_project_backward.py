@@ -13,7 +13,7 @@ _RATE = f32(1 / (0.5 * 1.4426950408889634))
 
 
 @njit(cache=True, fastmath=EXACT, error_model='numpy')
-def project_block_backward(s, cam):
+def project_block_backward(s, cam):  # noqa: PLR0915 (one loop body: split, it would not vectorise)
     """Replace rows 0-10 of `s` (mean, quat, scale, opacity) by their gradients.
 
     Further rows: 11-16 the sums of h times 1, u, v, uu, uv, vv; 17-19 a, b, d of the record; 20 dL/dz.

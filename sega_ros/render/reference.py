@@ -92,7 +92,7 @@ def project(splats: Splats, camera: Camera) -> Projected:
     conics = torch.stack([covs2d[:, 2], -xy, covs2d[:, 0]], -1) / det[:, None]
     focal = means_c.new_tensor([camera.fx, camera.fy])
     means2d = means_c[:, :2] / means_c[:, 2:] * focal + means_c.new_tensor([camera.cx, camera.cy])
-    ok = conics.isfinite().all(-1) & means2d.isfinite().all(-1)  # overflow of absurd sizes
+    ok = det.isfinite() & means2d.isfinite().all(-1)  # absurd sizes overflow, and are not drawn
     return Projected(ids[ok], means2d[ok], covs2d[ok], conics[ok], means_c[ok, 2])
 
 

@@ -1,0 +1,142 @@
+"""The Numba kernels against the reference: pictures and every gradient."""
+
+import numpy as np
+import pytest
+import torch
+from render_scenes import FIELDS, assert_pictures_agree, camera_of, cloud, outputs_and_gradients
+
+from sega_ros.camera import orbit_camera
+from sega_ros.render import rasterize, rasterize_arrays
+from sega_ros.types import Camera, Splats, replace
+
+WHITE = torch.ones(3)
+
+
+@pytest.mark.parametrize('with_depth', [False, True])
+@pytest.mark.parametrize('picture', [False, True])
+@pytest.mark.parametrize(('n', 'size', 'scale'), [
+    (1, (16, 24), 0.05), (40, (1, 1), 0.05), (300, (8, 8), 0.02), (500, (33, 70), 0.02), (1500, (97, 61), 0.01),
+    (200, (64, 40), 0.3),
+])
+def test_pictures_and_gradients_equal_the_reference(n, size, scale, picture, with_depth):
+    splats, camera = cloud(n, seed=n, scale=scale), camera_of(size)
+    background = torch.rand(*size, 3, generator=torch.Generator().manual_seed(2)) if picture else WHITE
+    cpu = outputs_and_gradients(splats, camera, background=background, backend='cpu', with_depth=with_depth)
+    exact = outputs_and_gradients(
+        splats.to(torch.float64), camera, background=background, backend='reference', with_depth=with_depth
+    )
+    assert_pictures_agree(cpu['image'], exact['image'])
+    assert_pictures_agree(cpu['alpha'], exact['alpha'])
+    if with_depth:
+        solid = exact['alpha'] > 0.05
+        assert_pictures_agree(torch.where(solid, cpu['depth'], 0), torch.where(solid, exact['depth'], 0))
+    for name in ['v_' + f for f in FIELDS] + ['v_background']:
+        # float32 sums over thousands of pixels, and a splat at the alpha cut: 1e-3 of the largest entry.
+        torch.testing.assert_close(cpu[name], exact[name], rtol=1e-3, atol=1e-3 * float(exact[name].abs().max()) + 1e-7)
+
+
+def test_gradient_is_exact_where_no_splat_is_cut():
+    """One broad splat covers the picture, so no pixel sits near a threshold and the gradients agree closely."""
+    splats = Splats(
+        torch.tensor([[0.01, -0.02, 0.0]]), torch.tensor([[0.9, 0.2, -0.3, 0.4]]), torch.tensor([[0.2, 0.3, 0.1]]),
+        torch.tensor([0.7]), torch.tensor([[0.2, 0.9, 0.4]]),
+    )
+    camera = camera_of((24, 40))
+    cpu = outputs_and_gradients(splats, camera, background=WHITE, backend='cpu')
+    exact = outputs_and_gradients(splats.to(torch.float64), camera, background=WHITE, backend='reference')
+    for name, value in exact.items():
+        torch.testing.assert_close(cpu[name], value, rtol=2e-5, atol=2e-5 * float(value.abs().max()))
+
+
+def test_equal_depths_keep_their_order():
+    n = 50
+    splats = cloud(n, seed=3, scale=0.03)
+    splats = replace(splats, means=splats.means * torch.tensor([1.0, 1.0, 0.0]))
+    camera = orbit_camera(size=(40, 56), distance=0.7)
+    assert_pictures_agree(*(rasterize(splats, camera, backend=b).image for b in ('cpu', 'reference')))
+
+
+def test_depths_that_differ_in_the_last_bit_are_ordered_by_it():
+    z = torch.tensor([1.0])
+    nearer = torch.nextafter(z, torch.tensor([0.0]))
+    means = torch.stack([torch.tensor([0.0, 0.0, float(v)]) for v in (z, nearer)])
+    unit = torch.tensor([[1.0, 0, 0, 0]] * 2)
+    splats = Splats(means, unit, torch.full((2, 3), 0.05), torch.full((2,), 0.95), torch.eye(3)[:2])
+    camera = Camera(16, 16, 30.0, 30.0, 8.0, 8.0)  # identity view: z is the depth
+    for backend in ('cpu', 'reference'):
+        r, g, _ = rasterize(splats, camera, backend=backend).image[8, 8]
+        assert g > 5 * r
+
+
+def test_far_and_near_together():
+    """Depths over many binades take the sort's third pass."""
+    g = torch.Generator().manual_seed(5)
+    z = 10 ** (torch.rand(400, generator=g) * 5 - 1.5)
+    means = torch.stack([(torch.rand(400, generator=g) - 0.5) * z, (torch.rand(400, generator=g) - 0.5) * z, z], 1)
+    base = cloud(400, seed=6)
+    splats = Splats(means, base.quats, base.scales * z[:, None] * 5, base.opacities, base.colors)
+    camera = Camera(48, 40, 60.0, 60.0, 24.0, 20.0)
+    assert_pictures_agree(*(rasterize(splats, camera, backend=b).image for b in ('cpu', 'reference')))
+
+
+def test_needles_keep_their_width():
+    """Axis ratios of 1e4 lose a float32 determinant computed as a c - b^2; ours is a sum of positive terms."""
+    base = cloud(60, seed=8)
+    splats = Splats(base.means, base.quats, torch.tensor([0.3, 3e-5, 3e-5]).expand(60, 3), base.opacities, base.colors)
+    camera = camera_of((120, 160))
+    cpu = rasterize(splats, camera, backend='cpu').image
+    assert_pictures_agree(cpu, rasterize(splats.to(torch.float64), camera, backend='reference').image)
+
+
+@pytest.mark.parametrize('threads', [2, 3])
+def test_threads_change_nothing(threads):
+    splats, camera = cloud(800, seed=4), camera_of((70, 50))
+    one = outputs_and_gradients(splats, camera, background=WHITE, backend='cpu')
+    more = outputs_and_gradients(splats, camera, background=WHITE, backend='cpu', threads=threads)
+    for name in ('image', 'alpha', 'depth'):
+        assert torch.equal(one[name], more[name])
+    for name in FIELDS:
+        value = one['v_' + name]
+        # The order of summation differs between thread counts.
+        torch.testing.assert_close(more['v_' + name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize('threads', [1, 2])
+def test_runs_repeat_bit_by_bit(threads):
+    splats, camera = cloud(800, seed=4), camera_of((70, 50))
+    a, b = (outputs_and_gradients(splats, camera, background=WHITE, backend='cpu', threads=threads) for _ in range(2))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_long_tile_lists_are_done_in_bands(monkeypatch):
+    from sega_ros.render import cpu_frame
+
+    splats, camera = cloud(300, seed=9, scale=0.05), camera_of((80, 56))
+    whole = outputs_and_gradients(splats, camera, background=WHITE, backend='cpu')
+    monkeypatch.setattr(cpu_frame, 'MAX_PAIRS', 500)
+    banded = outputs_and_gradients(splats, camera, background=WHITE, backend='cpu', threads=2)
+    for name, value in whole.items():
+        torch.testing.assert_close(banded[name], value, rtol=1e-4, atol=1e-5 * float(value.abs().max()))
+
+
+def test_inplace_change_before_backward_is_noticed():
+    splats = cloud(10)
+    splats.means.requires_grad_()
+    image = rasterize(splats, camera_of((16, 16)), backend='cpu').image
+    with torch.no_grad():
+        splats.scales.mul_(2)
+    with pytest.raises(RuntimeError, match='modified by an inplace operation'):
+        image.sum().backward()
+
+
+def test_arrays_give_the_same_picture_as_tensors():
+    splats, camera = cloud(600, seed=11), camera_of((45, 80))
+    background = torch.rand(45, 80, 3, generator=torch.Generator().manual_seed(1))
+    wanted = rasterize(splats, camera, background=background, backend='cpu')
+    arrays = [getattr(splats, f).numpy() for f in FIELDS]
+    alpha = np.empty((45, 80), np.float32)
+    image = rasterize_arrays(*arrays, camera, background=background.numpy(), dtype=np.float32, alpha=alpha)
+    assert np.array_equal(image, wanted.image.numpy()) and np.array_equal(alpha, wanted.alpha.numpy())
+    out = np.empty((45, 80, 3), np.uint8)
+    assert rasterize_arrays(*arrays, camera, background=background.numpy(), out=out) is out
+    assert np.abs(out - wanted.image.numpy().clip(0, 1) * 255).max() <= 0.5 + 1e-3
