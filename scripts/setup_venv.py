@@ -121,11 +121,17 @@ def install_packages(python: Path, torch_index: str, pip_args: list[str]) -> Non
     call(python, '-m', 'pip', 'install', '--disable-pip-version-check', *files, *constraints)
 
 
+def build_folder(venv: Path) -> Path:
+    """Return where the interfaces are built."""
+    return venv / 'build' / 'sega_ros'
+
+
 def fix_cmake_exports(venv: Path, python: Path) -> None:
     """Point the ROS wheels' exported CMake targets at this Python's and this numpy's headers.
 
     They carry the include directories of the machine that built the wheels, and CMake stops on paths that don't exist.
     """
+    shutil.rmtree(build_folder(venv), ignore_errors=True)  # whatever was configured with the old headers
     query = 'import numpy, sysconfig; print(sysconfig.get_path("include")); print(numpy.get_include())'
     include, numpy_include = subprocess.run([python, '-c', query], check=True, text=True,
                                             stdout=subprocess.PIPE).stdout.splitlines()
@@ -144,8 +150,7 @@ def ros_environment(venv: Path) -> dict[str, str]:
 
 def build_interfaces(venv: Path, python: Path) -> None:
     """Generate, build and install the messages, services and the action into the virtual environment."""
-    build, env = venv / 'build' / 'sega_ros', ros_environment(venv)
-    shutil.rmtree(build, ignore_errors=True)
+    build, env = build_folder(venv), ros_environment(venv)
     call('cmake', '-S', ROOT, '-B', build, '-DBUILD_TESTING=OFF', '-DSEGA_DEVELOPMENT=ON', '-DCMAKE_BUILD_TYPE=Release',
          f'-DCMAKE_INSTALL_PREFIX={venv}', f'-DPython3_EXECUTABLE={python}', env=env, quiet=True)
     call('cmake', '--build', build, '--parallel', str(os.cpu_count() or 1), env=env, quiet=True)
@@ -176,7 +181,9 @@ def set_up(venv: Path, *, torch_index: str = '', pip_args: list[str]) -> None:
     core = digest([ROOT / 'setup.py', ROOT / 'package.xml'], packages)
     stamps.step('core', core, lambda: call(python, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check',
                                            '--no-deps', '--no-build-isolation', '-e', ROOT))
-    stamps.step('interfaces', digest(interface_files(), core), lambda: build_interfaces(venv, python))
+    # Launch files and configuration are linked by name.
+    linked = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob('launch/*.py'), *ROOT.glob('config/*')))
+    stamps.step('interfaces', digest(interface_files(), core, *linked), lambda: build_interfaces(venv, python))
 
 
 def main() -> None:

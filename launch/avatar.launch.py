@@ -1,0 +1,111 @@
+"""Start avatar_builder and avatar_driver (and image_source for a device or a clip), configured and activated.
+
+    ros2 launch sega_ros avatar.launch.py photo:=/home/me/me.jpg camera:=0
+
+Names, remappings and one YAML; what the parameters mean is in `ros2 param describe`.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.events import matches_action
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import LifecycleNode, Node
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
+from lifecycle_msgs.msg import Transition
+
+SHARE = Path(get_package_share_directory('sega_ros'))
+PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
+COMPRESSED = '/compressed'
+
+
+def declare_arguments() -> list[DeclareLaunchArgument]:
+    """Return the launch arguments with their descriptions."""
+    described = {
+        'photo': ('', 'Photo of which the avatar is created when it is not stored yet'),
+        'camera': ('image', 'Driving images: a topic (ending in /compressed for JPEG), a device number, or a clip'),
+        'avatar_id': ('', 'Avatar to create from photo and to drive; empty: "default" with a photo, else the newest'),
+        'view': ('', 'frontal, follow, input or free; empty: as in params_file'),
+        'device': ('auto', 'Where to render: auto, cpu or cuda'),
+        'source': ('camera', 'camera: track the images here; expression: render what another machine tracked'),
+        'avatar_dir': ('', "Directory of the avatars; empty: the user's data directory"),
+        'quality': ('', 'preview, standard or high; empty: as in params_file'),
+        'consent': ('', 'What the person on the photo agreed to; stored with the avatar'),
+        'namespace': ('', 'Namespace of all nodes and topics'),
+        'params_file': (str(SHARE / 'config' / 'avatar.yaml'), 'YAML with the parameters of the nodes'),
+        'autostart': ('true', 'Configure and activate the nodes'),
+        'fastdds_profile': (str(SHARE / 'config' / 'fastdds.xml'),
+                            f'Fast DDS profile with a large shared-memory segment; an existing {PROFILES} wins'),
+    }
+    return [DeclareLaunchArgument(name, default_value=default, description=text)
+            for name, (default, text) in described.items()]
+
+
+def text_parameter(name: str) -> ParameterValue:
+    """Return a launch argument as a string parameter; without the type, 0 or true would become another one."""
+    return ParameterValue(LaunchConfiguration(name), value_type=str)
+
+
+def given(context: LaunchContext, *names: str) -> dict[str, ParameterValue]:
+    """Return the launch arguments among `names` that are not empty, as parameters."""
+    return {name: text_parameter(name) for name in names if LaunchConfiguration(name).perform(context)}
+
+
+def started(node: LifecycleNode) -> list:
+    """Return the actions that configure a node and then activate it."""
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+    condition = IfCondition(LaunchConfiguration('autostart'))
+    activate = OnStateTransition(target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
+                                 entities=[change(Transition.TRANSITION_ACTIVATE)])
+    configure = EmitEvent(condition=condition, event=ChangeState(
+        lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE))
+    return [RegisterEventHandler(activate, condition=condition), configure]
+
+
+def make_nodes(context: LaunchContext) -> list:
+    """Return the nodes; `camera` decides whether an image source is one of them."""
+    camera, source = (LaunchConfiguration(name).perform(context) for name in ('camera', 'source'))
+    common = {'namespace': LaunchConfiguration('namespace'), 'package': 'sega_ros', 'output': 'screen'}
+    params_file = LaunchConfiguration('params_file')
+    # Names of topics have no dots, names of clips have one.
+    plays = source == 'camera' and (camera.isdigit() or '.' in camera)
+    topic = 'image' if plays else camera.removesuffix(COMPRESSED)
+    transport = 'compressed' if camera.endswith(COMPRESSED) and not plays else 'raw'
+
+    builder = LifecycleNode(
+        name='avatar_builder', executable='avatar_builder', **common,
+        parameters=[params_file, given(context, 'photo', 'avatar_id', 'avatar_dir', 'quality', 'consent')])
+    avatar_id = given(context, 'avatar_id')
+    if LaunchConfiguration('photo').perform(context) and not avatar_id:
+        avatar_id = {'avatar_id': 'default'}
+    driver = LifecycleNode(
+        name='avatar_driver', executable='avatar_driver', **common,
+        remappings=[('image', topic), ('image/compressed', topic + COMPRESSED)],
+        parameters=[params_file, given(context, 'view', 'device', 'source', 'avatar_dir'), avatar_id,
+                    {'image_transport': transport}])
+    actions = [builder, driver, *started(builder), *started(driver)]
+    if plays:
+        clip = camera if camera.isdigit() else str(Path(camera).expanduser())
+        actions.append(Node(name='image_source', executable='image_source', **common,
+                            parameters=[params_file, {'source': ParameterValue(clip, value_type=str)}]))
+    return actions
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Return the description that ros2 launch asks for."""
+    profile = SetEnvironmentVariable(
+        PROFILES, EnvironmentVariable(PROFILES, default_value=LaunchConfiguration('fastdds_profile')))
+    return LaunchDescription([*declare_arguments(), profile, OpaqueFunction(function=make_nodes)])
