@@ -16,10 +16,19 @@ from sega_ros.errors import HeadModelError
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import pose_mesh
 from sega_ros.raster import TriangleBuffer, rasterize_triangles, vertex_normals
+from sega_ros.tracking.landmark_model import JAW
 from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.tracking.surface import closest_points, grow_faces
 from sega_ros.tracking.topology import (
-    INNER_LIPS, LEFT_BROW, LEFT_IRIS, N_LANDMARKS, OUTER_LIPS, RIGHT_BROW, RIGHT_IRIS,
+    INNER_LIPS,
+    LEFT_BROW,
+    LEFT_IRIS,
+    LOWER_INNER_LIP,
+    N_LANDMARKS,
+    OUTER_LIPS,
+    RIGHT_BROW,
+    RIGHT_IRIS,
+    UPPER_INNER_LIP,
 )
 from sega_ros.types import Camera, FlameParams, Region
 
@@ -29,6 +38,7 @@ _STABLE_PX = 8.0  # landmarks that scatter more than this in a 512 px picture ha
 _LIMBUS_M = 0.0059  # radius of the iris ring
 SKIN, LIP, BROW, SCLERA, IRIS, PUPIL = (
     (0.80, 0.62, 0.53), (0.68, 0.36, 0.34), (0.25, 0.17, 0.13), (0.93, 0.92, 0.91), (0.30, 0.20, 0.12), (0.03, 0.03, 0.03))
+_SKIN_REGIONS = Region.FACE, Region.EYELIDS, Region.SCALP, Region.EARS, Region.NECK
 _INSIDE = (0.30, 0.10, 0.10)
 _TEETH = (0.90, 0.88, 0.82)
 
@@ -59,7 +69,7 @@ class _View:
     landmarks: np.ndarray  # [478, 2] px
     vertices_px: np.ndarray  # [V, 2]
     buffer: TriangleBuffer
-    mouth_open: bool
+    jaw: float  # radians
 
 
 def plain_picture(
@@ -133,13 +143,12 @@ def _scenes(head: HeadModel) -> list[tuple[FlameParams, float, float]]:
     """Params, yaw and pitch (radians) of the renderings."""
     rng = np.random.default_rng(3)
     scenes = []
-    jaw = np.array([0.12, 0, 0], np.float32)
+    jaws = np.array([[0.0, 0, 0], [0.12, 0, 0], [0.24, 0, 0]], np.float32)
     for identity in range(4):
         shape = (0.6 * rng.standard_normal(head.n_shape) if identity else np.zeros(head.n_shape)).astype(np.float32)
-        closed = FlameParams(shape, np.zeros(head.n_expression, np.float32))
-        opened = FlameParams(shape, np.zeros(head.n_expression, np.float32), jaw_pose=jaw)
+        poses = [FlameParams(shape, np.zeros(head.n_expression, np.float32), jaw_pose=jaw) for jaw in jaws]
         for yaw, pitch in ((0, 0), (-20, 0), (20, 0), (-10, 8), (10, -8)):
-            scenes += [(p, np.radians(yaw), np.radians(pitch)) for p in (closed, opened)]
+            scenes += [(p, np.radians(yaw), np.radians(pitch)) for p in poses]
     return scenes
 
 
@@ -154,7 +163,7 @@ def _look(head: HeadModel, colors: np.ndarray, detector: LandmarkDetector, repor
         found = detector.detect(image)
         if found:
             seen = detector.refine(image, found[0], samples=4)
-            views.append(_View(seen.points[:, :2], pixels, buffer, bool(params.jaw_pose[0] > 0)))
+            views.append(_View(seen.points[:, :2], pixels, buffer, float(params.jaw_pose[0])))
         report((i + 1) / len(scenes))
     if len(views) < len(scenes) / 2:
         raise HeadModelError(f'head {head.name}: MediaPipe found a face in {len(views)} of {len(scenes)} plain renderings; '
@@ -166,17 +175,20 @@ def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
     """Put every landmark on the surface: robust mean of where it was seen, then the nearest point nearby."""
     hits = np.full((len(views), N_LANDMARKS), -1)
     barys = np.zeros((len(views), N_LANDMARKS, 3))
+    skin = np.isin(head.face_region, _SKIN_REGIONS)
+    masks = [skin] * N_LANDMARKS
+    for landmarks, allowed in _lip_faces(head):
+        for p in landmarks:
+            masks[p] = allowed
     for v, view in enumerate(views):
-        column, row = np.clip(view.landmarks.astype(int), 0, _SIZE - 1).T
-        hits[v], barys[v] = view.buffer.face[row, column], view.buffer.bary[row, column]
-    opened = np.array([view.mouth_open for view in views])
-    hits[np.ix_(~opened, list(INNER_LIPS))] = -1  # closed lips: upper and lower can't be told apart
-    faces, places = np.zeros(N_LANDMARKS, np.int32), np.zeros((N_LANDMARKS, 3), np.float32)
+        for p in np.flatnonzero(_telling(view)):
+            hits[v, p], barys[v, p] = _nearest_hit(view, view.landmarks[p], masks[p])
+    faces = np.zeros(N_LANDMARKS, np.int32)
+    places = np.tile(np.float32([1, 0, 0]), (N_LANDMARKS, 1))
     valid = np.zeros(N_LANDMARKS, bool)
-    skin = np.isin(head.face_region, (Region.FACE, Region.EYELIDS, Region.SCALP, Region.EARS, Region.NECK, Region.MOUTH))
     for p in range(N_LANDMARKS):
-        rows = np.flatnonzero((hits[:, p] >= 0) & skin[np.maximum(hits[:, p], 0)])
-        if len(rows) < max(3, 0.2 * len(views)):
+        rows = np.flatnonzero(hits[:, p] >= 0)
+        if len(rows) < max(3, 0.15 * len(views)):
             continue
         seen = np.einsum('nk,nkc->nc', barys[rows, p], head.v_template[head.faces[hits[rows, p]]])
         middle = _geometric_median(seen)
@@ -184,19 +196,49 @@ def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
         if not len(near):
             continue
         candidates = grow_faces(head.faces, near, rings=1)
-        candidates = candidates[skin[candidates]]
+        candidates = candidates[masks[p][candidates]]
         faces[p], places[p] = closest_points(middle[None], head.v_template, head.faces, candidates)[:2]
         valid[p] = True
     _place_irises(head, faces, places, valid)
     return _judge(head, views, faces, places, valid)
 
 
+def _telling(view: _View) -> np.ndarray:
+    """Mark the landmarks [478] that this view says something about.
+
+    Closed lips hide the inner ones, and a wide-open mouth stretches the plain rendering's cheeks beyond what MediaPipe
+    was trained on.
+    """
+    inner = np.isin(np.arange(N_LANDMARKS), INNER_LIPS)
+    return inner & (view.jaw > 0) | ~inner & (view.jaw < 0.2)
+
+
+def _lip_faces(head: HeadModel) -> list[tuple[tuple[int, ...], np.ndarray]]:
+    """Inner-lip landmarks and the faces (mask [F]) on which they may lie: never the throat behind the lips."""
+    lips = np.isin(head.face_region, (Region.FACE, Region.EYELIDS))
+    of_jaw = head.weights[head.faces, JAW].mean(1) > 0.5
+    corners = tuple(p for p in INNER_LIPS if p not in UPPER_INNER_LIP + LOWER_INNER_LIP)
+    return [(UPPER_INNER_LIP, lips & ~of_jaw), (LOWER_INNER_LIP, lips & of_jaw), (corners, lips)]
+
+
+def _nearest_hit(view: _View, point: np.ndarray, allowed: np.ndarray, reach: int = 10) -> tuple[int, np.ndarray]:
+    """Face and barycentrics of the pixel nearest to `point` that shows an `allowed` face; -1 when none is near."""
+    column, row = point.astype(int)
+    top, left = max(row - reach, 0), max(column - reach, 0)
+    window = view.buffer.face[top:row + reach + 1, left:column + reach + 1]
+    rows, columns = np.nonzero((window >= 0) & allowed[np.maximum(window, 0)])
+    if not len(rows):
+        return -1, np.zeros(3)
+    best = np.hypot(columns + left + 0.5 - point[0], rows + top + 0.5 - point[1]).argmin()
+    at = rows[best] + top, columns[best] + left
+    return int(view.buffer.face[at]), view.buffer.bary[at]
+
+
 def _judge(head, views, faces, barys, valid) -> LandmarkEmbedding:
     """Median reprojection error of each landmark; what scatters is dropped."""
-    opened = np.array([view.mouth_open for view in views])
     errors = np.stack([np.linalg.norm(
         np.einsum('pk,pkc->pc', barys, view.vertices_px[head.faces[faces]]) - view.landmarks, axis=1) for view in views])
-    errors[np.ix_(~opened, list(INNER_LIPS))] = np.nan
+    errors[~np.stack([_telling(view) for view in views])] = np.nan
     residual = np.nanmedian(errors, 0)
     valid = valid & (residual < _STABLE_PX)
     return LandmarkEmbedding(faces, barys, valid, np.where(valid, residual, np.nan).astype(np.float32))
@@ -262,7 +304,7 @@ def _read(path: Path, n_faces: int) -> LandmarkEmbedding | None:
     try:
         with np.load(path, allow_pickle=False) as file:
             found = LandmarkEmbedding(*(file[key] for key in ('faces', 'barys', 'valid', 'residual_px')))
-    except Exception:  # noqa: BLE001 (whatever is wrong with a cache file, it is made again)
+    except Exception:
         return None
     good = found.faces.shape == (N_LANDMARKS,) and found.barys.shape == (N_LANDMARKS, 3) and found.faces.max() < n_faces
     return found if good else None

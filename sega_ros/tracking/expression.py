@@ -37,16 +37,18 @@ class ExpressionFitter:
         model = LandmarkModel(head, embedding.faces, embedding.barys, v_offset=identity.v_offset,
                               landmark_offset=identity.landmark_offset)
         self._model = model.with_shape(identity.shape.astype(np.float64))
-        self._solver = LandmarkSolver(head, self._model, embedding.valid, self.config)
+        self._solver = LandmarkSolver(head, self._model, embedding.valid, self.config, compiled=True)
 
-    def fit(self, landmarks: Landmarks, previous: State | None = None, *, iterations: int = 3) -> FrameFit:
-        """Fit one frame; without `previous` from a cold start, which takes more iterations."""
-        seen = Observation.of_landmarks(landmarks.points, (landmarks.height, landmarks.width))
-        state = previous
-        if state is None:
+    def fit(self, landmarks: Landmarks, previous: State | None = None, *, iterations: int = 2) -> FrameFit:
+        """Fit one frame; without `previous` from a cold start, which takes ten times as long."""
+        seen = Observation.of_landmarks(
+            landmarks.points, (landmarks.height, landmarks.width), openness=self.identity.eye_openness,
+            closed=self.config.closed_eye)
+        if previous is None:
             state = start_state(self._model, seen, self._valid, self.focal, n_expression=self._n_expression)
-            iterations = 20
-        state, _ = self._solver.solve(state, seen, iterations=iterations)
+            state, _ = self._solver.solve(state, seen, iterations=20)
+        else:
+            state = self._solver.follow(previous, seen, iterations=iterations)
         residual = self._solver.residuals(state, seen)[self._valid]
         return FrameFit(
             state.pose.to_params(np.zeros(0)), state.rotation.astype(np.float32), state.translation.astype(np.float32),

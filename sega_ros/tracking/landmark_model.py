@@ -14,7 +14,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.types import FlameParams, check_shape
 
 JAW, LEFT_EYE, RIGHT_EYE = 2, 3, 4  # joints of FLAME
-_MOVING = JAW, LEFT_EYE, RIGHT_EYE
+MOVING = JAW, LEFT_EYE, RIGHT_EYE
 _EPSILON = 1e-6  # skin weight below which a joint does not move a landmark
 
 
@@ -56,7 +56,7 @@ class Articulation:
     right_eye: np.ndarray = field(default_factory=lambda: np.zeros(3))
 
     def joints(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Axis-angle of the joints in the order of `_MOVING`."""
+        """Axis-angle of the joints in the order of `MOVING`."""
         return self.jaw, self.left_eye, self.right_eye
 
     def to_params(self, shape: np.ndarray) -> FlameParams:
@@ -76,31 +76,34 @@ class Articulation:
 
 
 @dataclass(frozen=True)
-class _Part:
-    """Share of one joint in the landmarks that it moves."""
+class Part:
+    """What one rotation (or none) acts on, linear in the coefficients; pivots are already inside."""
 
     rows: np.ndarray  # [p] landmarks
-    weight: np.ndarray  # [p]
-    point: np.ndarray  # [p, 3] weighted unposed points
+    weight: np.ndarray  # [p] share of the joint
+    point: np.ndarray  # [p, 3]
     expression: np.ndarray  # [p, 3, E]
     eyelids: np.ndarray  # [p, 3, 4] closing left, right; arc left, right
     correctives: np.ndarray  # [p, 3, 27] of the joints' rotations, or [p, 3, 0]
     shape: np.ndarray  # [p, 3, S]
 
     def unposed(self, pose: Articulation, feature: np.ndarray, shape: np.ndarray) -> np.ndarray:
-        """Weighted points [p, 3] before the joint turns them."""
-        out = self.point + self.expression @ pose.expression + self.eyelids @ _lid_coefficients(pose.eyelids)
+        """Points [p, 3] before the rotation."""
+        out = self.point + self.expression @ pose.expression + self.eyelids @ lid_coefficients(pose.eyelids)
         if self.correctives.shape[2]:
             out += self.correctives @ feature
         return out + self.shape @ shape if len(shape) else out
 
-    def folded(self, shape: np.ndarray) -> '_Part':
+    def folded(self, shape: np.ndarray) -> 'Part':
         """Move `shape` into the constants."""
         return replace(self, point=self.point + self.shape @ shape, shape=self.shape[..., :0])
 
 
 class LandmarkModel:
     """Landmarks [P, 3] in the head frame and their derivatives.
+
+    With skinning weights w_j and joints c_j a landmark is sum_j R_j (x_j - w_j c_j) + w_j c_j, where x_j is its
+    w_j-weighted unposed point: `moving` holds the brackets, `still` everything that no joint turns.
 
     Args:
         head: the head model.
@@ -126,43 +129,45 @@ class LandmarkModel:
             check_shape('landmark_offset', landmark_offset, (self.n, 3))
             points = points + landmark_offset[:, None]
         skin = barys[..., None].astype(np.float64) * head.weights[corners]  # [P, 3, J]
-        # As in smplx, the regressor sees identity and expression, but neither lids nor pose correctives.
-        regressor = head.J_regressor.astype(np.float64)
-        self._joints = regressor @ (head.v_template if v_offset is None else head.v_template + v_offset)
-        self._joint_dirs = np.einsum('jv,vcs->jcs', regressor, head.shapedirs, optimize=True)
-        self._joint_expression = np.einsum('jv,vce->jce', regressor, head.exprdirs, optimize=True)
-        self._still = _part(head, corners, points, skin[..., 0] + skin[..., 1])
-        self._moving = [_part(head, corners, points, skin[..., j]) for j in _MOVING]
-        self._has_correctives = self._still.correctives.shape[2] > 0
+        # As in smplx, joints follow identity and expression, but neither lids nor pose correctives.
+        regressor = head.J_regressor[list(MOVING)].astype(np.float64)
+        joints = regressor @ (head.v_template if v_offset is None else head.v_template + v_offset)
+        by_shape = np.einsum('jv,vcs->jcs', regressor, head.shapedirs, optimize=True)
+        by_expression = np.einsum('jv,vce->jce', regressor, head.exprdirs, optimize=True)
+        self.still = _part(head, corners, points, skin[..., 0] + skin[..., 1], np.arange(self.n))
+        self.moving = []
+        for k, j in enumerate(MOVING):
+            rows = np.flatnonzero(skin[..., j].sum(1) > _EPSILON)
+            part = _part(head, corners, points, skin[..., j], rows)
+            pivot = [np.multiply.outer(part.weight, by[k]) for by in (joints, by_expression, by_shape)]
+            for still, own in zip((self.still.point, self.still.expression, self.still.shape), pivot, strict=True):
+                still[rows] += own
+            self.moving.append(replace(
+                part, point=part.point - pivot[0], expression=part.expression - pivot[1], shape=part.shape - pivot[2]))
+        self.has_correctives = self.still.correctives.shape[2] > 0
 
     def with_shape(self, shape: np.ndarray) -> 'LandmarkModel':
         """Return the model of one person: `shape` [S] held, and all that follows from it folded into the constants."""
         out = copy.copy(self)
-        out._still = self._still.folded(shape)
-        out._moving = [part.folded(shape) for part in self._moving]
-        out._joints = self._joints + self._joint_dirs @ shape
-        out._joint_dirs = self._joint_dirs[..., :0]
+        out.still = self.still.folded(shape)
+        out.moving = [part.folded(shape) for part in self.moving]
         out.n_shape = 0
         return out
 
     def points(self, pose: Articulation, shape: np.ndarray | None = None) -> np.ndarray:
         """Landmarks [P, 3], metres, head frame, float64."""
         shape = np.zeros(self.n_shape) if shape is None else shape
-        joints = self._joints + self._joint_dirs @ shape + self._joint_expression @ pose.expression
         rotations = [rotation_matrix(r) for r in pose.joints()]
-        feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
-        out = np.zeros((self.n, 3))
-        out[self._still.rows] = self._still.unposed(pose, feature, shape)
-        for part, j, rotation in zip(self._moving, _MOVING, rotations, strict=True):
-            pivot = part.weight[:, None] * joints[j]
-            out[part.rows] += (part.unposed(pose, feature, shape) - pivot) @ rotation.T + pivot
+        feature = pose_feature(rotations)
+        out = self.still.unposed(pose, feature, shape)
+        for part, rotation in zip(self.moving, rotations, strict=True):
+            out[part.rows] += part.unposed(pose, feature, shape) @ rotation.T
         return out
 
     def blends(self, pose: Articulation) -> np.ndarray:
         """Blended rotations [P, 3, 3]: what skinning does to a small displacement of each unposed landmark."""
-        out = np.zeros((self.n, 3, 3))
-        out[self._still.rows] = self._still.weight[:, None, None] * np.eye(3)
-        for part, rotvec in zip(self._moving, pose.joints(), strict=True):
+        out = self.still.weight[:, None, None] * np.eye(3)
+        for part, rotvec in zip(self.moving, pose.joints(), strict=True):
             out[part.rows] += part.weight[:, None, None] * rotation_matrix(rotvec)
         return out
 
@@ -173,40 +178,28 @@ class LandmarkModel:
         """
         n_e, n_s = self.n_expression, self.n_shape
         shape = np.zeros(n_s) if shape is None else shape
-        joints = self._joints + self._joint_dirs @ shape + self._joint_expression @ pose.expression
         rotations = [rotation_matrix(r) for r in pose.joints()]
-        feature = np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
-        lids = _lid_derivatives(pose.eyelids)
+        feature, lids = pose_feature(rotations), lid_derivatives(pose.eyelids)
         turns = [_rotation_derivatives(r, m) for r, m in zip(pose.joints(), rotations, strict=True)]  # [9, 3] each
-        points = np.zeros((self.n, 3))
-        jacobian = np.zeros((self.n, 3, n_e + 11 + n_s))
-        for i, part in enumerate((self._still, *self._moving)):
-            rotation = np.eye(3) if i == 0 else rotations[i - 1]
-            pivot = part.weight[:, None] * (np.zeros(3) if i == 0 else joints[_MOVING[i - 1]])
-            arm = part.unposed(pose, feature, shape) - pivot
-            points[part.rows] += arm @ rotation.T + pivot
+        points, jacobian = np.zeros((self.n, 3)), np.zeros((self.n, 3, n_e + 11 + n_s))
+        for i, part in enumerate((self.still, *self.moving)):
+            rotation = rotations[i - 1] if i else np.eye(3)
+            arm = part.unposed(pose, feature, shape)
             block = np.zeros((len(part.rows), 3, jacobian.shape[2]))
-            block[..., :n_e] = rotation @ part.expression
-            block[..., n_e:n_e + 2] = rotation @ (part.eyelids @ lids)
-            if i:
-                swing = (np.eye(3) - rotation) @ self._joint_expression[_MOVING[i - 1]]
-                block[..., :n_e] += part.weight[:, None, None] * swing
-            if self._has_correctives:
+            block[..., :n_e] = part.expression
+            block[..., n_e:n_e + 2] = part.eyelids @ lids
+            block[..., n_e + 11:] = part.shape
+            if self.has_correctives:
                 for k, turn in enumerate(turns):
-                    own = part.correctives[..., 9 * k:9 * k + 9] @ turn
-                    block[..., n_e + 2 + 3 * k:n_e + 5 + 3 * k] += rotation @ own
+                    block[..., n_e + 2 + 3 * k:n_e + 5 + 3 * k] += part.correctives[..., 9 * k:9 * k + 9] @ turn
             if i:
-                at = n_e + 3 * i - 1
-                block[..., at:at + 3] -= rotation @ skew(arm) @ right_jacobian(pose.joints()[i - 1])
-            if n_s:
-                swing = (np.eye(3) - rotation) @ (self._joint_dirs[_MOVING[i - 1]] if i else np.zeros((3, n_s)))
-                block[..., n_e + 11:] = rotation @ part.shape + part.weight[:, None, None] * swing
-            jacobian[part.rows] += block
+                block[..., n_e + 3 * i - 1:n_e + 3 * i + 2] -= skew(arm) @ right_jacobian(pose.joints()[i - 1])
+            points[part.rows] += arm @ rotation.T
+            jacobian[part.rows] += rotation @ block
         return points, jacobian
 
 
-def _part(head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.ndarray) -> _Part:
-    rows = np.flatnonzero(skin.sum(1) > _EPSILON)
+def _part(head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.ndarray, rows: np.ndarray) -> Part:
     w, c = skin[rows], corners[rows]
 
     def mix(values: np.ndarray) -> np.ndarray:
@@ -215,21 +208,26 @@ def _part(head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.nda
     lids = np.moveaxis(np.concatenate([head.eyelid_dirs, head.eyelid_arc]), 0, -1)  # [V, 3, 4]
     has_correctives = head.posedirs.size and np.abs(head.posedirs).max() > 0
     correctives = head.posedirs[..., 9:] if has_correctives else head.posedirs[..., :0]  # without the neck's
-    return _Part(rows, w.sum(1), np.einsum('pk,pkc->pc', w, points[rows]), mix(head.exprdirs), mix(lids),
-                 mix(correctives), mix(head.shapedirs))
+    return Part(rows, w.sum(1), np.einsum('pk,pkc->pc', w, points[rows]), mix(head.exprdirs), mix(lids),
+                mix(correctives), mix(head.shapedirs))
 
 
-def _lid_coefficients(closure: np.ndarray) -> np.ndarray:
+def pose_feature(rotations: list[np.ndarray]) -> np.ndarray:
+    """Inputs [27] of the pose correctives: the joints' rotation matrices minus identity."""
+    return np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
+
+
+def lid_coefficients(closure: np.ndarray) -> np.ndarray:
     """Weights [4] of the lid directions: linear, and an arc that is largest half-way (HeadModel)."""
     return np.concatenate([closure, 4 * closure * (1 - closure)])
 
 
-def _lid_derivatives(closure: np.ndarray) -> np.ndarray:
-    """Derivatives [4, 2] of `_lid_coefficients`."""
+def lid_derivatives(closure: np.ndarray) -> np.ndarray:
+    """Return the derivatives [4, 2] of `lid_coefficients`."""
     return np.concatenate([np.eye(2), np.diag(4 - 8 * closure)])
 
 
 def _rotation_derivatives(rotvec: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Derivatives [9, 3] of the rotation matrix, row by row, by its axis-angle vector."""
+    """Return the derivatives [9, 3] of the rotation matrix, row by row, by its axis-angle vector."""
     turns = rotation @ skew(right_jacobian(rotvec).T)  # [3 parameters, 3, 3]
     return turns.reshape(3, 9).T

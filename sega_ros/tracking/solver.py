@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from sega_ros.errors import HeadModelError
 from sega_ros.head.model import HeadModel
 from sega_ros.tracking.landmark_model import Articulation, LandmarkModel, rotation_matrix, skew
-from sega_ros.tracking.topology import landmark_weights
+from sega_ros.tracking.topology import GAPS, eye_openness, gap_axes, gap_widths, landmark_weights
 
 FACE_UNIT = 256.0  # px: residuals are scaled to a face of this size
 
@@ -21,6 +22,8 @@ class FitConfig:
 
     landmark_sigma: float = 1.5  # px of a 256 px face
     correlation: float = 8.0  # so many neighbouring landmarks carry one independent measurement (DESIGN section 10)
+    gap_sigma: float = 0.5  # px of a 256 px face: mean opening of lids and lips, what people look at
+    closed_eye: float = 0.1  # share of the photo's eye opening that MediaPipe still sees in a closed eye
     depth_weight: float = 0.02  # of MediaPipe's z, over that of x and y
     expression_sigma: float = 0.35
     negative_sigma: float = 0.08  # of what lies under the lower bound 0: units act one way
@@ -55,15 +58,30 @@ class Observation:
     points: np.ndarray  # [P, 3] px x, y, z, relative to the picture's centre
     width: int
     unit: float  # px -> px of a 256 px face
+    axes: np.ndarray  # [3, 2] across the gaps of lids and lips
+    gap_excess: np.ndarray  # [3] px of a 256 px face: what the seen gaps show more than is there
 
     @classmethod
-    def of_landmarks(cls, points: np.ndarray, size: tuple[int, int]) -> 'Observation':
-        """From points [478, 3] in a picture of `size` (H, W)."""
+    def of_landmarks(
+        cls, points: np.ndarray, size: tuple[int, int], *, openness: np.ndarray | None = None, closed: float = 0.0,
+    ) -> 'Observation':
+        """Prepare points [478, 3] of a picture of `size` (H, W).
+
+        With the person's eye-aspect ratio at the photo (`openness` [2]) the seen lid gap is stretched so that `closed`,
+        the share of it that MediaPipe reports of a shut eye, means zero.
+        """
         height, width = size
         box = points[:468, :2]
         side = float((box.max(0) - box.min(0)).max())
         centred = points.astype(np.float64) - np.array([width / 2, height / 2, 0.0])
-        return cls(centred, width, FACE_UNIT / max(side, 1e-6))
+        unit = FACE_UNIT / max(side, 1e-6)
+        axes, excess = gap_axes(centred), np.zeros(3)
+        if openness is not None and closed > 0:
+            share = eye_openness(centred) / np.maximum(openness, 1e-3)
+            wanted = np.where(share < 1, np.maximum((share - closed) / (1 - closed), 0), share)
+            seen = gap_widths(centred, axes)[:2]
+            excess[:2] = unit * (seen - wanted * seen / np.where(np.abs(share) < 1e-3, 1e-3, share))
+        return cls(centred, width, unit, axes, excess)
 
 
 class LandmarkSolver:
@@ -72,6 +90,7 @@ class LandmarkSolver:
     def __init__(
         self, head: HeadModel, model: LandmarkModel, valid: np.ndarray, config: FitConfig, *,
         fit_shape: bool = False, fit_focal: bool = False, weights: np.ndarray | None = None,
+        compiled: bool = False,
     ) -> None:
         self.model, self.config = model, config
         self.n_e, self.n_s = head.n_expression, model.n_shape if fit_shape else 0
@@ -79,22 +98,32 @@ class LandmarkSolver:
         base = landmark_weights() if weights is None else weights
         self.weights = np.where(valid, base, 0.0) / (config.landmark_sigma**2 * config.correlation)
         self.size = self.n_e + 11 + self.n_s + 6 + int(fit_focal)
-        self._prior, self._coupling = self._priors()
+        self._gaps = [(np.array(upper), np.array(lower)) for upper, lower, _ in GAPS if valid[[*upper, *lower]].all()]
+        if len(self._gaps) != len(GAPS):
+            raise HeadModelError(f'head {head.name}: lids or inner lips have no landmarks on it; wanted all of them')
+        self._fast = None
+        if compiled:
+            from sega_ros.tracking.frame_equations import FrameEquations
+
+            self._fast = FrameEquations(model, self.weights)
+        self._prior, self._centre = self._priors()
+        self._vergence = 1 / np.square(config.vergence_sigma)
+        self._coupling = np.kron(np.array([[1, -1], [-1, 1]]), np.diag(self._vergence))  # [6, 6]
         self._low, self._high, self._low_wall, self._high_wall = self._walls()
 
     # Columns: expression, lids 2, jaw 3, left eye 3, right eye 3, shape S, rotation 3, translation 3, log focal.
     def _priors(self) -> tuple[np.ndarray, np.ndarray]:
-        """Diagonal precisions [n] and the eyes' coupling [3]."""
+        """Diagonal precisions [n] and what the unknowns are pulled to [n]."""
         c, n = self.config, self.n_e
-        precision = np.zeros(self.size)
+        precision, centre = np.zeros(self.size), np.zeros(self.size)
         precision[:n] = 1 / c.expression_sigma**2
         precision[n:n + 2] = 1 / c.eyelid_sigma**2
         precision[n + 2:n + 5] = 1 / np.square(c.jaw_sigma)
         precision[n + 5:n + 8] = precision[n + 8:n + 11] = 1 / np.square(c.eye_sigma)
         precision[n + 11:n + 11 + self.n_s] = 1 / c.shape_sigma**2
         if self.fit_focal:
-            precision[-1] = 1 / c.focal_sigma**2
-        return precision, 1 / np.square(c.vergence_sigma)
+            precision[-1], centre[-1] = 1 / c.focal_sigma**2, np.log(c.focal_mean)
+        return precision, centre
 
     def values(self, state: State) -> np.ndarray:
         """Vector of the unknowns that have priors [n]; the rigid pose counts from where it is."""
@@ -119,6 +148,24 @@ class LandmarkSolver:
         self, state: State, seen: Observation, *, prior_share: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Hessian [n, n], gradient [n] and cost at `state`; `prior_share` scales the priors of the shared unknowns."""
+        rows, residual, hessian, gradient, cost = (self._fast or self.data_term)(state, seen)
+        cost += self._add_gaps(seen, rows, residual, hessian, gradient)
+        return self._with_priors(state, hessian, gradient, cost, prior_share)
+
+    def _add_gaps(self, seen, rows, residual, hessian, gradient) -> float:
+        """Add the mean openings of lids and lips as measurements of their own (in place); returns their cost."""
+        weight, cost = 1 / self.config.gap_sigma**2, 0.0
+        for (upper, lower), axis, excess in zip(self._gaps, seen.axes, seen.gap_excess, strict=True):
+            off = (residual[lower, :2].mean(0) - residual[upper, :2].mean(0)) @ axis + excess
+            row = axis @ (rows[lower, :2].mean(0) - rows[upper, :2].mean(0))
+            row = row.astype(np.float64)
+            hessian += weight * np.outer(row, row)
+            gradient += weight * off * row
+            cost += weight * off**2
+        return float(cost)
+
+    def data_term(self, state: State, seen: Observation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+        """Derivatives [P, 3, n] and residuals [P, 3] of the landmarks, and their Hessian, gradient and cost."""
         points, jacobian = self.model.derivatives(state.pose, state.shape if self.n_s else None)
         n_art = self.n_e + 11 + self.n_s
         turned = points @ state.rotation.T
@@ -152,34 +199,28 @@ class LandmarkSolver:
         weighted = flat * weight3.reshape(-1, 1)
         hessian = weighted.T @ flat
         gradient = weighted.T @ residual.reshape(-1)
-        cost = float((weight3 * residual**2).sum())
-        return self._with_priors(state, hessian, gradient, cost, prior_share)
+        return rows, residual, hessian, gradient, float((weight3 * residual**2).sum())
 
     def _with_priors(self, state, hessian, gradient, cost, prior_share):
         """Add priors and walls to the normal equations (in place) and to the cost."""
         x = self.values(state)
-        precision = self._prior.copy()
-        precision[self.shared_columns()] *= prior_share
-        off = x.copy()
-        if self.fit_focal:
-            off[-1] -= np.log(self.config.focal_mean)
-        index = np.arange(self.size)
         under, over = np.minimum(x - self._low, 0), np.maximum(x - self._high, 0)
-        walls = (off, precision), (under, self._low_wall), (over, self._high_wall)
-        for k, (distance, stiffness) in enumerate(walls):
-            active = stiffness if k == 0 else np.where(distance != 0, stiffness, 0.0)
-            pull = active * distance
-            hessian[index, index] += active
-            gradient += pull
-            cost += float(pull @ distance)
+        below, above = self._low_wall * (under < 0), self._high_wall * (over > 0)
+        precision = self._prior
+        if prior_share != 1.0:
+            precision = precision.copy()
+            precision[self.shared_columns()] *= prior_share
+        off = x - self._centre
+        pull, push, press = precision * off, below * under, above * over
+        hessian.reshape(-1)[::self.size + 1] += precision + below + above
+        gradient += pull + push + press
+        cost += float(pull @ off + push @ under + press @ over)
         n = self.n_e
-        left, right = np.arange(n + 5, n + 8), np.arange(n + 8, n + 11)
-        gap = x[left] - x[right]
-        for a, b, sign in ((left, left, 1), (right, right, 1), (left, right, -1), (right, left, -1)):
-            hessian[a, b] += sign * self._coupling
-        gradient[left] += self._coupling * gap
-        gradient[right] -= self._coupling * gap
-        return hessian, gradient, cost + float(self._coupling @ gap**2)
+        gap = x[n + 5:n + 8] - x[n + 8:n + 11]
+        hessian[n + 5:n + 11, n + 5:n + 11] += self._coupling
+        gradient[n + 5:n + 8] += self._vergence * gap
+        gradient[n + 8:n + 11] -= self._vergence * gap
+        return hessian, gradient, cost + float(self._vergence @ gap**2)
 
     def _walls(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Bounds [n] and the precisions [n] beyond them: expression and lids act one way, the jaw is never more than shut."""
@@ -224,6 +265,14 @@ class LandmarkSolver:
             else:
                 damping = min(damping * 10, 1e6)
         return state, cost
+
+    def follow(self, state: State, seen: Observation, *, iterations: int, damping: float = 1e-3) -> State:
+        """Plain damped Gauss-Newton steps from a state that is already near: no trial steps, the fixed cost of a frame."""
+        for _ in range(iterations):
+            hessian, gradient, _ = self.normal_equations(state, seen)
+            hessian.reshape(-1)[::self.size + 1] *= 1 + damping
+            state = self.moved(state, -np.linalg.solve(hessian, gradient))
+        return state
 
 
 def rigid_start(points: np.ndarray, seen: Observation, focal: float, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

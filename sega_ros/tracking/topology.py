@@ -27,6 +27,24 @@ OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379
         136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 
 
+# Openings whose width people notice: (upper points, lower points opposite to them, the two corners).
+GAPS = ((*LEFT_LIDS, LEFT_CORNERS), (*RIGHT_LIDS, RIGHT_CORNERS[::-1]), (UPPER_INNER_LIP, LOWER_INNER_LIP, (78, 308)))
+
+
+def gap_axes(points: np.ndarray) -> np.ndarray:
+    """Unit vectors [3, 2] across the `GAPS` of landmarks [478, 2+], pointing down the face."""
+    along = np.stack([points[right, :2] - points[left, :2] for _, _, (left, right) in GAPS])
+    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    return np.stack([-along[:, 1], along[:, 0]], 1)
+
+
+def gap_widths(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Mean widths [3] of the `GAPS` along `axes` [3, 2]; negative where the sides overlap."""
+    return np.array([
+        (points[list(lower), :2].mean(0) - points[list(upper), :2].mean(0)) @ axis
+        for (upper, lower, _), axis in zip(GAPS, axes, strict=True)])
+
+
 def landmark_weights() -> np.ndarray:
     """Weights [478] of the squared residuals: what people look at counts more, what slides on the surface less."""
     weights = np.ones(N_LANDMARKS)
@@ -39,17 +57,10 @@ def landmark_weights() -> np.ndarray:
 
 
 def eye_openness(points: np.ndarray) -> np.ndarray:
-    """Eye-aspect ratio [..., 2] (left, right) of landmarks [..., 478, 2+]: mean lid gap over the distance of the corners.
+    """Eye-aspect ratio [2] (left, right) of landmarks [478, 2+]: mean lid gap over the distance of the corners.
 
     Measured along the eye's own axes, so head roll does not matter (Soukupova and Cech 2016, with more points).
     """
-    ratios = []
-    for (upper, lower), (inner, outer) in ((LEFT_LIDS, LEFT_CORNERS), (RIGHT_LIDS, RIGHT_CORNERS)):
-        axis = points[..., outer, :2] - points[..., inner, :2]
-        width = np.linalg.norm(axis, axis=-1)
-        gap = points[..., list(lower), :2] - points[..., list(upper), :2]
-        # Component across the eye's axis; the sign (which side is down) follows from the eye's handedness.
-        across = axis[..., None, 0] * gap[..., 1] - axis[..., None, 1] * gap[..., 0]
-        sign = 1.0 if inner == LEFT_CORNERS[0] else -1.0
-        ratios.append(sign * across.mean(-1) / np.maximum(width, 1e-6) ** 2)
-    return np.stack(ratios, -1)
+    widths = gap_widths(points, gap_axes(points))[:2]
+    corners = [np.linalg.norm(points[a, :2] - points[b, :2]) for a, b in (LEFT_CORNERS, RIGHT_CORNERS)]
+    return widths / np.maximum(corners, 1e-6)
