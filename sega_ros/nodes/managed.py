@@ -1,7 +1,8 @@
 """What the lifecycle nodes share: transitions that fail with a sentence, callback groups, and the main function."""
 
+import os
 import signal
-import threading
+import sys
 from collections.abc import Callable
 
 import rclpy
@@ -14,6 +15,7 @@ from sega_ros.errors import NotActiveError, SegaError
 
 # One long service call, one action, and room for images, cancellation, parameters and diagnostics beside them.
 THREADS = 6
+SHUTDOWN_SECONDS = 3.0  # launch sends SIGTERM after five
 
 
 class ManagedNode(Node):
@@ -110,11 +112,10 @@ class ManagedNode(Node):
 
 
 def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = None) -> int:
-    """Make a node, spin it until it is told to stop, and return the exit status."""
+    """Make a node, spin it until SIGINT or SIGTERM, and return the exit status."""
     rclpy.init(args=args)
-    # A service manager stops processes with SIGTERM; both signals end the spin.
-    signal.signal(signal.SIGTERM, lambda *_: rclpy.try_shutdown())
     node = executor = None
+    status = 0
     try:
         node = make()
         executor = MultiThreadedExecutor(THREADS)
@@ -122,16 +123,19 @@ def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = 
         executor.spin()
     except SegaError as error:
         rclpy.logging.get_logger(name).fatal(str(error))
-        return 2
+        status = 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # A second Ctrl-C, or the launch system's, must not interrupt the clean end.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        rclpy.try_shutdown()
         if node is not None:
             node.destroy_node()
-        if executor is not None:
-            executor.shutdown(timeout_sec=5.0)
-        rclpy.try_shutdown()
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join(5.0)
-    return 0
+        if executor is not None and not executor.shutdown(timeout_sec=SHUTDOWN_SECONDS):
+            # A callback is still at work (building a head model, say) and can't be interrupted; whatever it stores is
+            # stored atomically.
+            sys.stderr.flush()
+            os._exit(status)
+    return status
