@@ -85,8 +85,8 @@ def frontal_camera(size: int) -> Camera:
 
 def format_table(rows: Iterable[RenderTiming]) -> str:
     """Lay out the rows as a Markdown table."""
-    head = ('backend', 'splats', 'visible', 'size', 'threads', 'picture ms (fastest)', 'forward ms', 'forward + backward ms')
-    lines = ['| ' + ' | '.join((*head, 'load')) + ' |', '|---' * 9 + '|']
+    head = 'backend, splats, visible, size, threads, picture ms (fastest), forward ms, forward + backward ms, load'
+    lines = ['| ' + head.replace(', ', ' | ') + ' |', '|---' * 9 + '|']
     for r in rows:
         picture = '-' if np.isnan(r.picture_ms) else f'{r.picture_ms:.2f} ({r.fastest_picture_ms:.2f})'
         lines.append(
