@@ -210,7 +210,8 @@ def test_bad_images_are_refused_and_the_stream_goes_on(world, rig):
 
 def test_camera_that_stops_and_returns(world, rig):
     rig.frame(3)
-    level, reason, _ = world.wait(lambda: (r := world.reason(rig.node)) and 'nothing on /image' in r[1] and r, 'silence')
+    silent = 'nothing on /image'
+    level, reason, _ = world.wait(lambda: (r := world.reason(rig.node)) and silent in r[1] and r, 'silence')
     assert level == LEVEL['ERROR'] and 'check the camera' in reason
     assert jaw(rig.frame(4)) == 4
     world.wait(lambda: (rig.frame(5), world.reason(rig.node)[1] == 'driving')[1], 'driving again')
