@@ -100,6 +100,16 @@ class VideoReader:
             return frame
         return self._read()
 
+    def peek(self) -> np.ndarray:
+        """Return the frame that `read` returns next, at the start only: reading on has not begun.
+
+        Raises:
+            CameraError: frames were read already.
+        """
+        if self._pending is None:
+            raise CameraError(f'{self._name}: the first frame was read already')
+        return self._pending
+
     def __iter__(self) -> Iterator[np.ndarray]:
         while (frame := self.read()) is not None:
             yield frame

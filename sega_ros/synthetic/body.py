@@ -2,28 +2,35 @@
 
 import numpy as np
 
-# Rings of the shirt from the collar down: half width, half depth, height in front, height behind, middle z (metres).
+# Rings of the shirt below its collar: half width, half depth, height in front, height behind, middle z (metres).
 _RINGS = np.array([
-    [0.062, 0.064, -0.150, -0.098, -0.058], [0.066, 0.068, -0.144, -0.092, -0.058], [0.070, 0.072, -0.146, -0.095, -0.058],
-    [0.082, 0.078, -0.156, -0.106, -0.060], [0.115, 0.086, -0.172, -0.128, -0.064], [0.165, 0.098, -0.192, -0.158, -0.068],
-    [0.205, 0.108, -0.225, -0.195, -0.070], [0.225, 0.118, -0.290, -0.270, -0.070], [0.230, 0.125, -0.600, -0.600, -0.070]])
+    [0.115, 0.086, -0.166, -0.118, -0.064], [0.160, 0.098, -0.186, -0.150, -0.068], [0.205, 0.108, -0.222, -0.192, -0.070],
+    [0.225, 0.118, -0.290, -0.270, -0.070], [0.230, 0.125, -0.600, -0.600, -0.070]])
+# The collar around the neck: metres off the skin, metres above the collar's plane.
+_COLLAR = np.array([[-0.052, -0.035], [-0.015, -0.028], [0.000, -0.012], [0.004, 0.000], [0.0065, 0.0025], [0.009, 0.000], [0.011, -0.010]])
 _SPOKES = 64
-COLLAR = -0.155  # metres: skin of the neck below it (in front) hides under the shirt
+_MIDDLE = -0.055  # z of the neck's axis
 
 
-def shirt() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Vertices [V, 3] (metres, head frame at rest), triangles [F, 3] and texture coordinates [F, 3, 2]."""
+def collar_height(z):
+    """Height of the collar's plane at depth `z` (metres): lower in front."""
+    return -0.088 - 0.052 * np.clip((z + 0.125) / 0.135, 0, 1)
+
+
+def shirt(neck: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shirt around the `neck`'s vertices [N, 3] (metres, at rest): vertices [V, 3], triangles [F, 3], uv [F, 3, 2]."""
     turn = np.linspace(0, 2 * np.pi, _SPOKES, endpoint=False)
-    fine = np.concatenate([np.linspace(a, b, 4, endpoint=False) for a, b in zip(_RINGS[:-1], _RINGS[1:], strict=True)])
-    points = []
-    for width, depth, front, back, z in fine:
-        share = 0.5 + 0.5 * np.cos(turn)
-        # The shoulders' corners: a circle at the collar, squarer below.
-        square = np.clip((width - 0.09) / 0.1, 0, 1) * 0.35
-        x = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (1 - square)
-        droop = np.clip((np.abs(x) * width - 0.1) / 0.13, 0, 1) ** 2 * 0.035
-        points.append(np.stack([width * x, back + (front - back) * share - droop, z + depth * np.cos(turn)], 1))
-    index = np.arange(len(fine) * _SPOKES).reshape(len(fine), _SPOKES)
+    radius = _neck_radius(neck, turn)
+    rings = []
+    for off, above in _COLLAR:
+        x, z = (radius + off) * np.sin(turn), _MIDDLE + (radius + off) * np.cos(turn)
+        rings.append(np.stack([x, collar_height(z) + above, z], 1))
+    rings += [_ring(turn, *ring) for ring in _RINGS]
+    points = [rings[0]]
+    for k, (a, b) in enumerate(zip(rings[:-1], rings[1:], strict=True)):
+        steps = 1 if k < len(_COLLAR) - 1 else 5
+        points += [a + (b - a) * (i / steps) for i in range(1, steps + 1)]
+    index = np.arange(len(points) * _SPOKES).reshape(len(points), _SPOKES)
     after = np.roll(index, -1, 1)
     a, b, c, d = (x.reshape(-1) for x in (index[:-1], index[1:], after[1:], after[:-1]))
     faces = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
@@ -31,10 +38,31 @@ def shirt() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return vertices.astype(np.float32), faces, vertices[faces][:, :, :2].astype(np.float32)
 
 
-def hidden_neck(points: np.ndarray) -> np.ndarray:
-    """Which points [N, 3] of the mean identity the shirt hides; bool [N]."""
-    forward = np.clip((points[:, 2] + 0.12) / 0.14, 0, 1)
-    return points[:, 1] < -0.118 + (COLLAR + 0.118) * forward
+def _ring(turn, width: float, depth: float, front: float, back: float, middle: float) -> np.ndarray:
+    """Points [n, 3] of an ellipse, squarer for the wide ones: shoulders have corners."""
+    square = np.clip((width - 0.09) / 0.1, 0, 1) * 0.35
+    x = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (1 - square)
+    droop = np.clip((np.abs(x) * width - 0.1) / 0.13, 0, 1) ** 2 * 0.035
+    return np.stack([width * x, back + (front - back) * (0.5 + 0.5 * np.cos(turn)) - droop, middle + depth * np.cos(turn)], 1)
+
+
+def _neck_radius(neck: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Distance [n] of the skin from the neck's axis along the collar's plane, smoothed around."""
+    near = neck[np.abs(neck[:, 1] - collar_height(neck[:, 2])) < 0.012]
+    around = np.arctan2(near[:, 0], near[:, 2] - _MIDDLE)
+    distance = np.hypot(near[:, 0], near[:, 2] - _MIDDLE)
+    gap = np.angle(np.exp(1j * (turn[:, None] - around[None])))
+    weight = np.exp(-((gap / 0.12) ** 2)) * (distance / distance.mean()) ** 4 + 1e-9
+    return np.minimum((weight * distance).sum(1) / weight.sum(1), 0.085)
+
+
+def neck_cover(points: np.ndarray, neck: np.ndarray) -> np.ndarray:
+    """Positive [N] where the shirt leaves skin at `points` [N, 3] visible (metres from the cut); `neck` as in `shirt`."""
+    turn = np.linspace(-np.pi, np.pi, _SPOKES)
+    radius = np.interp(np.arctan2(points[:, 0], points[:, 2] - _MIDDLE), turn, _neck_radius(neck, turn))
+    outside = np.hypot(points[:, 0], points[:, 2] - _MIDDLE) - radius + 0.0005
+    above = points[:, 1] - collar_height(points[:, 2])
+    return np.minimum(above + 0.006, 2 * np.maximum(above - 0.004, 0) - outside)
 
 
 def backdrop(color: np.ndarray, size: tuple[int, int], *, seed: int) -> np.ndarray:

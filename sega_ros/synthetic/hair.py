@@ -9,9 +9,10 @@ from sega_ros.synthetic.features import Features, smoothstep
 from sega_ros.synthetic.look import Look
 from sega_ros.types import Region
 
-SHELLS = 14
+SHELLS = 13
 _WHORL = np.array([0.02, 0.85, -0.53]) / np.linalg.norm([0.02, 0.85, -0.53])  # where the hair turns, seen from inside
 _CENTER = np.array([0.0, 0.045, -0.035])  # of the cranium
+_RADIUS = 0.085  # of the cranium, metres
 # Hairline on the mean identity: angle around the head from the front (degrees), height (metres).
 _HAIRLINE = np.array([
     [0, 0.100], [18, 0.101], [32, 0.098], [42, 0.088], [52, 0.070], [62, 0.045], [70, 0.012], [80, 0.004], [92, 0.020],
@@ -44,10 +45,10 @@ def grow_hair(head: HeadModel, look: Look, features: Features, *, seed: int) -> 
     out = points - _CENTER
     out /= np.linalg.norm(out, axis=1, keepdims=True)
     top = smoothstep(out[:, 1], 0.1, 0.75)
-    sides = 0.45 + 0.55 * top + 0.15 * smoothstep(-out[:, 2], 0.3, 0.9)
+    sides = 0.28 + 0.72 * top + 0.15 * smoothstep(-out[:, 2], 0.3, 0.9)
     thickness = look.hair_length * sides * (0.25 + 0.75 * smoothstep(inside[vertices], 0.0, 0.022))
     return Hair(vertices, faces, _strand_uv(points, faces), cover, thickness, _flow(points, out),
-                (np.arange(SHELLS) + 1.0) / SHELLS)
+                np.linspace(0.28, 1.0, SHELLS))
 
 
 def hair_cover(points: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -95,12 +96,63 @@ def strand_texture(*, seed: int, size: int = 512) -> np.ndarray:
     fine = streaks(45, 0.7) + 0.6 * streaks(80, 3.0) + 0.5 * streaks(110, 9.0)
     ranks = np.empty(size * size, np.float32)
     ranks[np.argsort(fine, axis=None)] = np.linspace(0, 1, size * size)
-    return np.ascontiguousarray((0.12 + 0.88 * ranks.reshape(size, size) ** 0.75).astype(np.float32))
+    return np.ascontiguousarray((0.12 + 0.88 * ranks.reshape(size, size) ** 0.5).astype(np.float32))
 
 
 def shell_points(hair: Hair, points: np.ndarray, normals: np.ndarray, flow: np.ndarray) -> np.ndarray:
     """Vertices [SHELLS * L, 3] of all shells over posed scalp `points`, `normals`, `flow` [L, 3]."""
     h = hair.heights[:, None, None]
     reach = hair.thickness[None, :, None]
-    lean = flow[None] * reach * (0.9 * h + 1.4 * h**2)
-    return (points[None] + normals[None] * reach * h + lean).reshape(-1, 3).astype(np.float32)
+    lean = reach * (0.6 * h + 1.1 * h**2)
+    height = reach * h - lean**2 / (2 * _RADIUS)  # along a tangent alone, strands would leave the head
+    height = np.maximum(height, 0.35 * reach * h)
+    return (points[None] + normals[None] * height + flow[None] * lean).reshape(-1, 3).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Curtain:
+    """Hair that hangs beside and behind the neck: layers of sheets, rigid with the head. C vertices, K triangles."""
+
+    points: np.ndarray  # [C, 3] head frame, metres
+    faces: np.ndarray  # [K, 3]
+    attributes: np.ndarray  # [K, 3, 3] u across, v along the strands, cover
+    level: np.ndarray  # [K] alpha test
+    flow: np.ndarray  # [C, 3] direction of the strands
+
+
+_LAYERS = np.array([[0.95, 0.016], [0.8, 0.013], [0.62, 0.010], [0.45, 0.006], [0.3, 0.002], [0.18, -0.002]])  # level, metres
+_AROUND, _DOWN = 49, 15
+
+
+def hang_curtain(look: Look, width: float, *, seed: int) -> Curtain:
+    """Return hair that reaches `look.hair_curtain` metres below the ears of a head of half `width` (metres, at the ears)."""
+    rng = np.random.default_rng([seed, 57])
+    around = np.radians(np.linspace(60, 300, _AROUND))
+    down = np.linspace(0, 1, _DOWN)
+    end = -0.02 - look.hair_curtain + 0.008 * np.interp(np.arange(_AROUND), np.arange(0, _AROUND, 6), rng.standard_normal(9))
+    wave = 0.0035 * np.sin(7 * around + rng.uniform(0, 6))
+    index = np.arange(_AROUND * _DOWN).reshape(_DOWN, _AROUND)
+    a, b, c, d = (x.reshape(-1) for x in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
+    sheet = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])  # counter-clockwise from outside
+    points, faces, attributes, level, flow = [], [], [], [], []
+    for k, (height, off) in enumerate(_LAYERS):
+        y = 0.078 + (end[None] - 0.078) * down[:, None]
+        # Starts on the scalp, passes over the ears, falls in towards the neck.
+        out = np.interp(down, [0, 0.25, 0.5, 1], [-0.014, -0.001, 0.003, -0.008])[:, None] + off * smoothstep(down, 0, 0.3)[:, None]
+        radius = out + wave * down[:, None]
+        x = (width + 0.001 + radius) * np.sin(around)
+        z = -0.035 + (0.098 + radius) * np.cos(around)
+        sheet_points = np.stack([x, np.broadcast_to(y, x.shape), z], -1)
+        edge = np.minimum(np.arange(_AROUND), np.arange(_AROUND)[::-1]) / 3.0
+        cover = (1 - 0.75 * smoothstep(down, 0.72, 1.0))[:, None] * (0.35 + 0.65 * np.clip(edge, 0, 1))[None]
+        u = np.broadcast_to(around / np.pi * 2.2 + 0.37 * k, x.shape)
+        v = np.broadcast_to(0.25 * down[:, None], x.shape)
+        points.append(sheet_points.reshape(-1, 3))
+        faces.append(sheet + k * index.size)
+        attributes.append(np.stack([u, v, cover], -1).reshape(-1, 3)[sheet])
+        level.append(np.full(len(sheet), height))
+        flow.append(np.gradient(sheet_points, axis=0).reshape(-1, 3))
+    flow = np.concatenate(flow)
+    flow /= np.maximum(np.linalg.norm(flow, axis=1, keepdims=True), 1e-9)
+    return Curtain(np.concatenate(points).astype(np.float32), np.concatenate(faces), np.concatenate(attributes),
+                   np.concatenate(level), flow.astype(np.float32))

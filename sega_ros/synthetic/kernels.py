@@ -38,57 +38,64 @@ def draw_depth(xyz, faces, depth):
                 depth[row, column] = min(depth[row, column], z)
 
 
-@numba.njit(cache=True, nogil=True)
-def draw_triangles(xyz, faces, attributes, level, strands, depth, face_out, bary_out):
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def draw_triangles(xyz, faces, attributes, level, strands, inverse_depth, face_out, bary_out):
     """Perspective z-buffer with an alpha test.
 
     Args:
         xyz: [V, 3] pixels x, y and camera z.
         faces: [F, 3].
         attributes: [F, 3, 3] u, v and cover at the corners.
-        level: [F] a pixel of the triangle exists where strand height times cover exceeds it; 0: everywhere.
-        strands: [S, S] heights in [0, 1], tiled by u, v.
-        depth, face_out, bary_out: [H, W], [H, W], [H, W, 3] to draw into.
+        level: [F] a pixel of the triangle exists where strand height times cover exceeds it; 0: everywhere;
+            negative: likewise with its absolute value, and seen from both sides.
+        strands: [S, S] heights in [0, 1], tiled by u, v; S is a power of two.
+        inverse_depth, face_out, bary_out: [H, W], [H, W], [H, W, 3] to draw into; the largest inverse depth wins.
     """
-    height, width = depth.shape
+    height, width = inverse_depth.shape
     side = strands.shape[0]
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
         az, bz, cz = xyz[a, 2], xyz[b, 2], xyz[c, 2]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        # y is down: what faces the camera has a negative area; hair and lashes are seen from both sides.
-        if area == 0.0 or min(az, bz, cz) <= 0.0 or (level[f] == 0.0 and area > 0.0):
+        # y is down: what faces the camera has a negative area.
+        if area == 0.0 or (area > 0.0 and level[f] >= 0.0) or min(az, bz, cz) <= 0.0:
             continue
-        left, right = max(0, math.floor(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
-        top, bottom = max(0, math.floor(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
+        left, right = max(0, math.ceil(min(ax, bx, cx) - 0.5)), min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
+        top, bottom = max(0, math.ceil(min(ay, by, cy) - 0.5)), min(height - 1, math.floor(max(ay, by, cy) - 0.5))
+        if left > right or top > bottom:
+            continue
         inverse = 1.0 / area
+        ia, ib, ic = 1.0 / az, 1.0 / bz, 1.0 / cz
+        du, dv = (by - cy) * inverse, (cy - ay) * inverse
+        threshold = abs(level[f])
         for row in range(top, bottom + 1):
+            y, x = row + 0.5, left + 0.5
+            u = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
+            v = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
             for column in range(left, right + 1):
-                x, y = column + 0.5, row + 0.5
-                u = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
-                v = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
                 w = 1.0 - u - v
-                if u < -_EDGE or v < -_EDGE or w < -_EDGE:
-                    continue
-                u, v, w = u / az, v / bz, w / cz
-                z = 1.0 / (u + v + w)
-                if z >= depth[row, column]:
-                    continue
-                u, v, w = u * z, v * z, w * z
-                if level[f] > 0.0:
-                    s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
-                    t = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
-                    cover = u * attributes[f, 0, 2] + v * attributes[f, 1, 2] + w * attributes[f, 2, 2]
-                    i = int(math.floor(t * side)) % side
-                    j = int(math.floor(s * side)) % side
-                    if strands[i, j] * cover <= level[f]:
-                        continue
-                depth[row, column] = z
-                face_out[row, column] = f
-                bary_out[row, column, 0] = u
-                bary_out[row, column, 1] = v
-                bary_out[row, column, 2] = w
+                if u >= -_EDGE and v >= -_EDGE and w >= -_EDGE:
+                    near = u * ia + v * ib + w * ic
+                    if near > inverse_depth[row, column]:
+                        z = 1.0 / near
+                        p, q, r = u * ia * z, v * ib * z, w * ic * z
+                        shown = True
+                        if threshold > 0.0:
+                            s = p * attributes[f, 0, 0] + q * attributes[f, 1, 0] + r * attributes[f, 2, 0]
+                            t = p * attributes[f, 0, 1] + q * attributes[f, 1, 1] + r * attributes[f, 2, 1]
+                            cover = p * attributes[f, 0, 2] + q * attributes[f, 1, 2] + r * attributes[f, 2, 2]
+                            i = int(math.floor(t * side)) & (side - 1)
+                            j = int(math.floor(s * side)) & (side - 1)
+                            shown = strands[i, j] * cover > threshold
+                        if shown:
+                            inverse_depth[row, column] = near
+                            face_out[row, column] = f
+                            bary_out[row, column, 0] = p
+                            bary_out[row, column, 1] = q
+                            bary_out[row, column, 2] = r
+                u += du
+                v += dv
 
 
 @numba.njit(inline='always')
@@ -120,10 +127,27 @@ def _lit(shadow, sx, sy, sz, bias):
     return total / 9.0
 
 
+@numba.njit(inline='always')
+def _shaded_at(face_at, material, row, column):
+    """Which sample of a 2 x 2 pixel this one takes its colour from: 0 itself, 1 its neighbour, 2 the pixel's first.
+
+    Skin and cloth vary slowly; hair keeps two of four samples, eyes all.
+    """
+    kind = material[face_at[row, column]]
+    other = face_at[row, column ^ 1]
+    if kind == EYE or other < 0 or material[other] != kind:
+        return 0
+    if kind == SKIN or kind == CLOTH:
+        third, fourth = face_at[row ^ 1, column], face_at[row ^ 1, column ^ 1]
+        if third >= 0 and fourth >= 0 and material[third] == kind and material[fourth] == kind:
+            return 2 if (row | column) & 1 else 0
+    return (row ^ column) & 1
+
+
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
 def shade(
     points, normals, tangents, occlusion, faces, attributes, material, root, face_at, bary_at, skin, hair_color, cloth_color,
-    lights, light_colors, ambient, shadow, light_matrix, out,
+    lights, light_colors, ambient, shadow, light_matrix, sparse, out,
 ):
     """Linear RGB of every pixel that shows a triangle, into `out` [H, W, 3].
 
@@ -136,6 +160,7 @@ def shade(
         hair_color, cloth_color: [2, 3] root and tip; dark and light.
         lights, light_colors: [3, 3] unit directions towards key, fill and rim light; linear RGB.
         ambient: [2, 3] from above, from below.
+        sparse: shade fewer samples where a pixel shows one material (2 x 2 samples per pixel).
         shadow, light_matrix: [M, M] depth map of the key light; [3, 4] camera to its pixels and depth.
     """
     height, width = face_at.shape
@@ -144,7 +169,7 @@ def shade(
     for row in range(height):
         for column in range(width):
             f = face_at[row, column]
-            if f < 0:
+            if f < 0 or (sparse and _shaded_at(face_at, material, row, column)):
                 continue
             u, v, w = bary_at[row, column, 0], bary_at[row, column, 1], bary_at[row, column, 2]
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -162,6 +187,8 @@ def shade(
             s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
             q = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
             if kind == HAIR:
+                if n[0] * ex + n[1] * ey + n[2] * ez < 0.0:
+                    n[0], n[1], n[2] = -n[0], -n[1], -n[2]
                 for k in range(3):
                     t[k] = u * tangents[a, k] + v * tangents[b, k] + w * tangents[c, k]
                 scale = 1.0 / math.sqrt(t[0] * t[0] + t[1] * t[1] + t[2] * t[2] + 1e-12)
@@ -173,14 +200,19 @@ def shade(
                     texel[k] = (hair_color[0, k] * (1 - tip) + hair_color[1, k] * tip) * tone
             elif kind == CLOTH:
                 for k in range(3):
-                    weave = 0.5 + 0.5 * math.sin(s * 900.0) * math.sin(q * 900.0)
+                    weave = 0.5 + 0.5 * math.sin(s * 2600.0) * math.sin(q * 2600.0)
                     texel[k] = cloth_color[0, k] * (1 - weave) + cloth_color[1, k] * weave
             else:
                 _texel(skin, s, q, texel)
             sx = light_matrix[0, 0] * p[0] + light_matrix[0, 1] * p[1] + light_matrix[0, 2] * p[2] + light_matrix[0, 3]
             sy = light_matrix[1, 0] * p[0] + light_matrix[1, 1] * p[1] + light_matrix[1, 2] * p[2] + light_matrix[1, 3]
             sz = light_matrix[2, 0] * p[0] + light_matrix[2, 1] * p[1] + light_matrix[2, 2] * p[2] + light_matrix[2, 3]
-            lit = _lit(shadow, sx, sy, sz, 0.006 if kind == HAIR else 0.0018)
+            slant = n[0] * lights[0, 0] + n[1] * lights[0, 1] + n[2] * lights[0, 2]
+            lit = _lit(shadow, sx, sy, sz, 0.006 if kind == HAIR else 0.0018 + 0.008 * (1 - max(slant, 0.0)))
+            if kind == EYE:  # the upper lid and its lashes shade the eye
+                reach *= 1 - 0.6 * min(max((0.02 - n[1]) * 4.0, 0.0), 1.0)
+                lit *= 1 - 0.5 * min(max((0.02 - n[1]) * 4.0, 0.0), 1.0)
+            root_lit = math.sqrt(lit)
             up = 0.5 - 0.5 * n[1]
             facing = max(0.0, n[0] * ex + n[1] * ey + n[2] * ez)
             for k in range(3):
@@ -199,16 +231,14 @@ def shade(
                     else:
                         diffuse = max(0.0, (along + wrap) / (1 + wrap))
                     if m == 0:
-                        soft = lit
-                        if kind == SKIN:
-                            soft = lit ** (0.75 + 0.125 * k)
-                        diffuse *= soft
+                        bleed = 0.5 - 0.25 * k if kind == SKIN else 0.0
+                        diffuse *= lit + (root_lit - lit) * bleed
                     else:
                         diffuse *= 0.35 + 0.65 * reach
                     total += light_colors[m, k] * diffuse
                 out[row, column, k] = texel[k] * total
-            # Highlights of key, fill and rim light.
-            for m in range(3):
+            # Highlights of key and rim light; the fill light is too broad for any.
+            for m in (0, 2):
                 hx, hy, hz = lights[m, 0] + ex, lights[m, 1] + ey, lights[m, 2] + ez
                 scale = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
                 hx, hy, hz = hx * scale, hy * scale, hz * scale
@@ -216,7 +246,7 @@ def shade(
                 if kind == HAIR:
                     slope = t[0] * hx + t[1] * hy + t[2] * hz
                     gleam = max(0.0, 1 - slope * slope)
-                    strength = 0.10 * gleam**40 + 0.05 * gleam**10
+                    strength = 0.07 * gleam**40 + 0.02 * gleam**10
                     strength *= min(max(0.3 + along, 0.0), 1.0) * (0.3 + 0.7 * root[f])
                 elif along <= 0.0 or kind == CLOTH:
                     continue
@@ -225,7 +255,7 @@ def shade(
                     edge = (1 - facing) ** 4
                     gloss = texel[3]
                     if kind == EYE:
-                        strength = 1.6 * gleam**700 + 0.05 * gleam**40
+                        strength = 2.2 * gleam**300 + 0.04 * gleam**30
                     elif kind == MOUTH:
                         strength = gloss * (0.5 * gleam**90)
                     else:
@@ -234,21 +264,39 @@ def shade(
                 if m == 0:
                     strength *= lit
                 for k in range(3):
-                    out[row, column, k] += light_colors[m, k] * strength
+                    tint = 0.3 + 2.0 * hair_color[1, k] if kind == HAIR else 1.0
+                    out[row, column, k] += light_colors[m, k] * strength * tint
+    if sparse:
+        for row in range(height):
+            for column in range(width):
+                if face_at[row, column] >= 0:
+                    source = _shaded_at(face_at, material, row, column)
+                    if source:
+                        i, j = (row, column ^ 1) if source == 1 else (row & ~1, column & ~1)
+                        for k in range(3):
+                            out[row, column, k] = out[i, j, k]
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def finish(linear, factor, curve, out):
-    """Average `factor` x `factor` samples of `linear` and put them through the tone `curve` (over [0, 4)) as uint8."""
+def finish(linear, face_at, background, factor, curve, out):
+    """Average `factor` x `factor` samples of `linear`, or of `background` where no triangle is, and put the result
+    through the tone `curve` (over [0, 4)) as uint8."""
     height, width = out.shape[:2]
     steps = curve.shape[0]
-    share = steps / 4.0 / (factor * factor)
+    share = 1.0 / (factor * factor)
+    total = np.zeros(3)
     for row in range(height):
         for column in range(width):
-            for k in range(3):
-                total = 0.0
-                for i in range(factor):
-                    for j in range(factor):
+            total[:] = 0.0
+            free = 0
+            for i in range(row * factor, (row + 1) * factor):
+                for j in range(column * factor, (column + 1) * factor):
+                    if face_at[i, j] < 0:
+                        free += 1
+                        continue
+                    for k in range(3):
                         # A highlight must not outshine its neighbours, or its edge shows stairs.
-                        total += min(linear[row * factor + i, column * factor + j, k], 2.0)
-                out[row, column, k] = curve[min(int(total * share), steps - 1)]
+                        total[k] += min(linear[i, j, k], 2.0)
+            for k in range(3):
+                value = (total[k] + free * background[row, column, k]) * share
+                out[row, column, k] = curve[min(int(value * (steps / 4.0)), steps - 1)]

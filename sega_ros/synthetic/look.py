@@ -49,13 +49,13 @@ class Look:
         dark = rng.random() < tone * 1.6
         hair = rng.choice(['black', 'dark brown'] if dark else list(_HAIR), p=None if dark else [0.1, 0.25, 0.3, 0.1, 0.15, 0.1])
         iris = rng.choice(['brown', 'dark brown'] if dark else list(_IRIS))
-        length = rng.uniform(0.008, 0.03) if masculine else rng.uniform(0.016, 0.032)
+        length = rng.uniform(0.006, 0.022) if masculine else rng.uniform(0.012, 0.018)
         return cls(
             tone=tone, skin=np.clip(skin, 0, 1), redness=float(rng.uniform(0.3, 0.8)),
             freckles=float(max(0.0, rng.normal(-0.1, 0.4)) * (1 - tone)), stubble=float(rng.uniform(0, 0.9)) if masculine else 0.0,
             age=float(rng.uniform(0, 0.7)), lips=_lip_color(skin, rng, masculine), iris=np.array(_IRIS[iris]),
             brows=float(rng.uniform(0.95, 1.35) if masculine else rng.uniform(0.7, 1.0)), hair=np.array(_HAIR[hair]),
-            hair_length=float(length), hair_curtain=0.0 if masculine else float(rng.choice([0.0, 0.06, 0.12], p=[0.3, 0.3, 0.4])),
+            hair_length=float(length), hair_curtain=0.0 if masculine else float(rng.choice([0.0, 0.05, 0.10], p=[0.25, 0.35, 0.4])),
             cloth=np.array(_CLOTH[rng.integers(len(_CLOTH))]), backdrop=np.array(_BACKDROP[rng.integers(len(_BACKDROP))]))
 
 

@@ -10,8 +10,8 @@ from sega_ros.synthetic.person import Person, draw_person, make_person
 from sega_ros.synthetic.script import PERIOD, Moment, Script
 from sega_ros.types import Camera, FlameParams
 
-_PIVOT = np.array([0.0, -0.07, -0.045])  # metres, head frame: the head turns about the neck, so the shoulders can stay
-_LOOK_AT = np.array([0.0, -0.015, 0.0])  # what a still head has in the middle of the picture
+_PIVOT = np.array([0.0, -0.095, -0.05])  # metres, head frame: the head turns about the neck, so the shoulders can stay
+_LOOK_AT = np.array([0.0, 0.008, 0.0])  # what a still head has in the middle of the picture
 
 
 class Performer:
@@ -27,7 +27,7 @@ class Performer:
 
     def __init__(
         self, head: HeadModel, seed: int = 0, *, size: tuple[int, int] = (512, 512), focal_length: float = 2.0,
-        distance: float = 0.98, samples: int = 2, person: Person | None = None,
+        distance: float = 0.76, samples: int = 2, person: Person | None = None,
     ):
         """Prepare the person (a few seconds).
 
@@ -45,7 +45,7 @@ class Performer:
         self.script = Script(seed)
         self._samples = samples
         self._rest = np.array([0.0, 0.0, distance]) - FRONTAL @ _LOOK_AT
-        self._background = backdrop(self.person.look.backdrop, size, seed=self.person.backdrop_seed)
+        self._background = backdrop(self.person.look.backdrop, size, seed=self.person.seed)
 
     def frame(self, t: float) -> tuple[np.ndarray, FlameParams, Camera]:
         """Return picture (uint8 RGB [H, W, 3]), parameters and camera (its viewmat is the head's pose) at `t` seconds."""

@@ -10,36 +10,58 @@ from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.raster import vertex_normals
 from sega_ros.synthetic import body, kernels
-from sega_ros.synthetic.features import find_features
-from sega_ros.synthetic.hair import SHELLS, Hair, grow_hair, shell_points, strand_texture
+from sega_ros.synthetic.features import Features, find_features, smoothstep
+from sega_ros.synthetic.hair import SHELLS, Curtain, Hair, grow_hair, hang_curtain, shell_points, strand_texture
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.renderer import Lighting, Scene, render, srgb_to_linear
-from sega_ros.synthetic.skin import paint
+from sega_ros.synthetic.skin import LIP_DEPTH, paint
 from sega_ros.types import Camera, FlameParams, Region
 
 _SHAPE_SPREAD = 0.7  # standard deviations of identity: people, not caricatures
+_CUT = 1e-9  # alpha level at which a triangle shows wherever its cover is positive
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some triangles of a scene, all of the same kind. V vertices, F triangles."""
+
+    points: int  # V
+    faces: np.ndarray  # [F, 3] into the part's own vertices
+    attributes: np.ndarray  # [F, 3, 3] u, v, cover
+    material: np.ndarray  # [F]
+    level: np.ndarray  # [F] alpha test
+    root: np.ndarray  # [F] height above the scalp
+    casts: np.ndarray  # [F] bool
+    occlusion: np.ndarray  # [V]
 
 
 @dataclass(frozen=True)
 class Person:
-    """One synthetic identity, ready to be drawn."""
+    """One synthetic identity, ready to be drawn. Its scene holds head, hair shells, hair curtain, shirt in this order."""
 
     head: HeadModel
     look: Look
     shape: np.ndarray  # [S]
     scene: Scene
+    occlusion: np.ndarray  # [V] of all parts
     hair: Hair
-    occlusion: np.ndarray  # [V] of the head, then shells, then shirt
+    curtain: Curtain | None
     shirt: np.ndarray  # [V', 3] head frame at rest
-    backdrop_seed: int
+    shirt_normals: np.ndarray  # [V', 3]
+    seed: int
 
     @cached_property
     def poser(self) -> Poser:
         """Poses this identity."""
         return Poser(self.head, self.shape)
 
+    @cached_property
+    def curtain_normals(self) -> np.ndarray:
+        """Normals [C, 3] of the hair curtain in the head frame."""
+        return vertex_normals(self.curtain.points, self.curtain.faces)
 
-def make_person(head: HeadModel, seed: int, *, texture_size: int = 1536, look: Look | None = None) -> Person:
+
+def make_person(head: HeadModel, seed: int, *, texture_size: int = 1280, look: Look | None = None) -> Person:
     """Make the person of `seed`; `look` replaces the drawn one.
 
     Raises:
@@ -50,47 +72,83 @@ def make_person(head: HeadModel, seed: int, *, texture_size: int = 1536, look: L
     look = look or Look.draw(seed)
     rng = np.random.default_rng([seed, 3])
     shape = (rng.standard_normal(head.n_shape) * _SHAPE_SPREAD).clip(-1.8, 1.8).astype(np.float32)
-    features = find_features(head)
-    hair = grow_hair(head, look, features, seed=seed)
-    skin = paint(head, look, features, size=texture_size, seed=seed)
-    shirt_points, shirt_faces, shirt_uv = body.shirt()
-    scene = _assemble(head, look, hair, skin, shirt_faces, shirt_uv, len(shirt_points), strand_texture(seed=seed))
     rest = Poser(head, shape).rest
-    occlusion = np.concatenate([
-        _occlusion(rest, head.faces), np.repeat(0.35 + 0.65 * hair.heights, len(hair.vertices)),
-        np.full(len(shirt_points), 0.9)]).astype(np.float32)
-    return Person(head, look, shape, scene, hair, occlusion, shirt_points, seed)
+    features = find_features(head)
+    neck = rest[np.unique(head.faces[head.face_region == Region.NECK])]
+    shirt, shirt_faces, shirt_uv = body.shirt(neck)
+    hair, curtain = grow_hair(head, look, features, seed=seed), None
+    parts = [_head_part(head, rest, features, neck), _shell_part(hair)]
+    if look.hair_curtain:
+        ears = rest[np.unique(head.faces[head.face_region == Region.EARS])]
+        curtain = hang_curtain(look, float(np.abs(ears[:, 0]).mean()), seed=seed)
+        parts.append(_curtain_part(curtain))
+    parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
+    scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=seed))
+    occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
+    return Person(head, look, shape, scene, occlusion, hair, curtain, shirt, vertex_normals(shirt, shirt_faces), seed)
 
 
-def _assemble(head, look, hair: Hair, skin, shirt_faces, shirt_uv, n_shirt: int, strands) -> Scene:
-    """Concatenate head, shells and shirt into one list of triangles."""
-    n_head, n_hair, n_shells = len(head.v_template), len(hair.vertices), SHELLS
+def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.ndarray) -> Part:
     region = head.face_region
-    shown = ~((region == Region.NECK) & body.hidden_neck(head.v_template)[head.faces].all(1))
-    head_faces = head.faces[shown]
-    of_region = np.full(max(Region) + 1, kernels.SKIN)
-    of_region[Region.EYES], of_region[Region.MOUTH], of_region[Region.TEETH] = kernels.EYE, kernels.MOUTH, kernels.MOUTH
-    head_uv = np.concatenate([head.uvs[head.uv_faces[shown]], np.ones((len(head_faces), 3, 1))], 2)
+    cut = np.isin(region, (Region.NECK, Region.SCALP))[:, None]
+    above = np.where(cut, body.neck_cover(rest, neck)[head.faces], 1.0)
+    shown = (above > 0).any(1)
+    faces, above, region = head.faces[shown], above[shown], region[shown]
+    material = np.full(max(Region) + 1, kernels.SKIN)
+    material[[Region.EYES, Region.MOUTH, Region.TEETH]] = kernels.EYE, kernels.MOUTH, kernels.MOUTH
+    material = material[region]
+    front = head.v_template[faces].mean(1)[:, 2] > features.mouth[2] - LIP_DEPTH
+    material[(region == Region.MOUTH) & front] = kernels.SKIN  # inner edge of the lips
+    sky = _occlusion(rest, head.faces)
+    # Measured behind closed lips; an open mouth lights the front teeth, the back ones stay dark.
+    teeth = np.unique(head.faces[head.face_region == Region.TEETH])
+    depth = rest[teeth, 2].max() - rest[teeth, 2]
+    sky[teeth] = 0.2 + 0.8 * smoothstep(depth, 0.03, 0.006)
+    uv = np.concatenate([head.uvs[head.uv_faces[shown]], above[..., None]], 2)
+    # The neck ends along the shirt, by the alpha test that hair uses.
+    level = np.where((above < 0).any(1), _CUT, 0.0)
+    return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), np.ones(len(faces), bool), sky)
+
+
+def _shell_part(hair: Hair) -> Part:
     # From the outermost shell inwards, so that the depth test drops most of the inner ones early.
-    order = np.arange(n_shells)[::-1]
-    shells = [hair.faces + n_head + k * n_hair for k in order]
-    hair_uv = np.concatenate([hair.uv, hair.cover[hair.faces][..., None]], 2)
-    cloth_uv = np.concatenate([shirt_uv, np.ones((*shirt_uv.shape[:2], 1))], 2)
-    heights, n_group = hair.heights[order], len(hair.faces)
-    faces = np.concatenate([head_faces, *shells, shirt_faces + n_head + n_shells * n_hair])
-    n_h, n_c = len(head_faces), len(shirt_faces)
-    zeros_h, zeros_c = np.zeros(n_h), np.zeros(n_c)
-    casts = np.ones(len(faces), bool)
-    casts[n_h : n_h + n_shells * n_group] = np.repeat((np.arange(n_shells) % 4 == 2), n_group)
+    order = np.arange(SHELLS)[::-1]
+    faces = np.concatenate([hair.faces + k * len(hair.vertices) for k in order])
+    attributes = np.concatenate([hair.uv, hair.cover[hair.faces][..., None]], 2)
+    heights = np.repeat(hair.heights[order], len(hair.faces))
+    return Part(
+        SHELLS * len(hair.vertices), faces, np.tile(attributes, (SHELLS, 1, 1)), np.full(len(faces), kernels.HAIR),
+        heights * 0.97, heights, np.repeat(np.isin(order, (4, 9)), len(hair.faces)),
+        np.repeat(0.35 + 0.65 * hair.heights, len(hair.vertices)))
+
+
+def _curtain_part(curtain: Curtain) -> Part:
+    n = len(curtain.faces)
+    return Part(len(curtain.points), curtain.faces, curtain.attributes, np.full(n, kernels.HAIR), -curtain.level * 0.97,
+                0.35 + 0.6 * curtain.level, curtain.level < 0.35, np.full(len(curtain.points), 0.85))
+
+
+def _shirt_part(points: np.ndarray, faces: np.ndarray, uv: np.ndarray) -> Part:
+    n = len(faces)
+    attributes = np.concatenate([uv, np.ones((n, 3, 1))], 2)
+    return Part(len(points), faces, attributes, np.full(n, kernels.CLOTH), np.zeros(n), np.zeros(n), np.ones(n, bool),
+                np.full(len(points), 0.9))
+
+
+def _assemble(parts: list[Part], look: Look, skin: np.ndarray, strands: np.ndarray) -> Scene:
+    """Concatenate the parts into one list of triangles over one list of vertices."""
+    starts = np.cumsum([0] + [p.points for p in parts])
     cloth = srgb_to_linear(look.cloth)
+
+    def joined(name: str, dtype):
+        return np.ascontiguousarray(np.concatenate([getattr(p, name) for p in parts]), dtype)
+
     return Scene(
-        faces=np.ascontiguousarray(faces, np.int64),
-        attributes=np.ascontiguousarray(np.concatenate([head_uv, *[hair_uv] * n_shells, cloth_uv]), np.float32),
-        material=np.concatenate([of_region[region[shown]], np.full(n_shells * n_group, kernels.HAIR), np.full(n_c, kernels.CLOTH)]),
-        level=np.concatenate([zeros_h, np.repeat(heights * 0.97, n_group), zeros_c]).astype(np.float32),
-        root=np.concatenate([zeros_h, np.repeat(heights, n_group), zeros_c]).astype(np.float32),
-        casts=casts, skin=skin, strands=strands, hair_color=srgb_to_linear(look.hair).astype(np.float32),
-        cloth_color=np.stack([cloth * 0.75, cloth * 1.15]).astype(np.float32))
+        faces=np.concatenate([p.faces + start for p, start in zip(parts, starts[:-1], strict=True)]).astype(np.int64),
+        attributes=joined('attributes', np.float32), material=joined('material', np.int64), level=joined('level', np.float32),
+        root=joined('root', np.float32), casts=joined('casts', bool), skin=skin, strands=strands,
+        hair_color=srgb_to_linear(look.hair).astype(np.float32),
+        cloth_color=np.stack([cloth * 0.9, cloth * 1.08]).astype(np.float32))
 
 
 def _occlusion(points: np.ndarray, faces: np.ndarray, *, directions: int = 48, size: int = 256) -> np.ndarray:
@@ -132,29 +190,31 @@ def draw_person(
         background: [H, W, 3] float32 linear RGB (default: the person's backdrop).
         samples: per pixel side, for anti-aliasing.
     """
-    head, hair = person.head, person.hair
+    hair, view = person.hair, camera.viewmat
+    torso = view if rest_viewmat is None else rest_viewmat
     mesh = person.poser.pose(replace(params, shape=person.shape))
-    normals = vertex_normals(mesh, head.faces)
+    normals = vertex_normals(mesh, person.head.faces)
     scalp, scalp_normals = mesh[hair.vertices], normals[hair.vertices]
-    shells = shell_points(hair, scalp, scalp_normals, hair.flow)
-    view, torso = camera.viewmat, camera.viewmat if rest_viewmat is None else rest_viewmat
-    shirt = person.shirt
-    shirt_normals = vertex_normals(shirt, person.scene.faces[-_count_shirt(person):] - (len(mesh) + len(shells)))
-    points = np.concatenate([_moved(mesh, view), _moved(shells, view), _moved(shirt, torso)])
-    all_normals = np.concatenate([
-        normals @ view[:3, :3].T, np.tile(scalp_normals @ view[:3, :3].T, (SHELLS, 1)), shirt_normals @ torso[:3, :3].T])
-    tangents = np.zeros_like(all_normals)
-    tangents[len(mesh) : len(mesh) + len(shells)] = np.tile((hair.flow + 0.35 * scalp_normals) @ view[:3, :3].T, (SHELLS, 1))
+    points = [_moved(mesh, view), _moved(shell_points(hair, scalp, scalp_normals, hair.flow), view)]
+    directions = [_turned(normals, view), np.tile(_turned(scalp_normals, view), (SHELLS, 1))]
+    strands = [np.zeros_like(mesh), np.tile(_turned(hair.flow + 0.35 * scalp_normals, view), (SHELLS, 1))]
+    if person.curtain is not None:
+        points.append(_moved(person.curtain.points, view))
+        directions.append(_turned(person.curtain_normals, view))
+        strands.append(_turned(person.curtain.flow, view))
+    points.append(_moved(person.shirt, torso))
+    directions.append(_turned(person.shirt_normals, torso))
+    strands.append(np.zeros_like(person.shirt))
     if background is None:
-        background = body.backdrop(person.look.backdrop, (camera.height, camera.width), seed=person.backdrop_seed)
+        background = body.backdrop(person.look.backdrop, (camera.height, camera.width), seed=person.seed)
     middle = _moved(np.array([[0, 0, -0.02]]), view)[0]
-    return render(person.scene, points.astype(np.float32), all_normals.astype(np.float32), tangents.astype(np.float32),
+    return render(person.scene, *(np.concatenate(x).astype(np.float32) for x in (points, directions, strands)),
                   person.occlusion, camera, background, lighting or Lighting(), shadow_center=middle, samples=samples)
-
-
-def _count_shirt(person: Person) -> int:
-    return int((person.scene.material == kernels.CLOTH).sum())
 
 
 def _moved(points: np.ndarray, viewmat: np.ndarray) -> np.ndarray:
     return points @ viewmat[:3, :3].T + viewmat[:3, 3]
+
+
+def _turned(directions: np.ndarray, viewmat: np.ndarray) -> np.ndarray:
+    return directions @ viewmat[:3, :3].T

@@ -6,7 +6,7 @@ import numpy as np
 
 from sega_ros.types import Camera
 
-SHADOW_SIZE = 512  # px
+SHADOW_SIZE = 384  # px
 _SHADOW_EXTENT = 0.36  # metres around the head that the shadow map covers
 
 
@@ -23,9 +23,9 @@ class Lighting:
     directions: np.ndarray = field(default_factory=lambda: np.stack([
         _unit(-0.55, -0.62, -0.75), _unit(0.8, -0.1, -0.6), _unit(0.75, -0.45, 0.5)]))  # [3, 3]
     colors: np.ndarray = field(default_factory=lambda: np.array(
-        [[1.05, 0.98, 0.9], [0.22, 0.25, 0.30], [0.35, 0.37, 0.4]], np.float32))  # [3, 3]
+        [[1.12, 1.06, 0.99], [0.16, 0.18, 0.22], [0.30, 0.32, 0.35]], np.float32))  # [3, 3]
     ambient: np.ndarray = field(default_factory=lambda: np.array(
-        [[0.38, 0.40, 0.44], [0.22, 0.18, 0.16]], np.float32))  # [2, 3] from above, from below
+        [[0.33, 0.35, 0.38], [0.17, 0.14, 0.125]], np.float32))  # [2, 3] from above, from below
 
 
 @dataclass(frozen=True)
@@ -67,20 +67,22 @@ def render(
     xyz[:, 0] = (points[:, 0] / points[:, 2] * camera.fx + camera.cx) * samples
     xyz[:, 1] = (points[:, 1] / points[:, 2] * camera.fy + camera.cy) * samples
     xyz[:, 2] = points[:, 2]
-    depth = np.full((height, width), np.inf, np.float32)
+    inverse_depth = np.zeros((height, width), np.float32)
     face_at = np.full((height, width), -1, np.int32)
     bary_at = np.empty((height, width, 3), np.float32)
-    kernels.draw_triangles(xyz, scene.faces, scene.attributes, scene.level, scene.strands, depth, face_at, bary_at)
+    kernels.draw_triangles(
+        xyz, scene.faces, scene.attributes, scene.level, scene.strands, inverse_depth, face_at,
+        bary_at)
     matrix = _light_matrix(lighting.directions[0], shadow_center)
     shadow = np.full((SHADOW_SIZE, SHADOW_SIZE), np.inf, np.float32)
     kernels.draw_depth((points @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32), scene.faces[scene.casts], shadow)
-    linear = np.repeat(np.repeat(background, samples, 0), samples, 1)
+    linear = np.empty((height, width, 3), np.float32)
     kernels.shade(
         points, normals, tangents, occlusion, scene.faces, scene.attributes, scene.material, scene.root, face_at, bary_at,
         scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient,
-        shadow, matrix, linear)
+        shadow, matrix, samples == 2, linear)
     out = np.empty((camera.height, camera.width, 3), np.uint8)
-    kernels.finish(linear, samples, tone_curve(), out)
+    kernels.finish(linear, face_at, background, samples, tone_curve(), out)
     return out
 
 

@@ -30,7 +30,7 @@ _SYLLABLE = 0.19  # seconds between mouth shapes
 
 # unit or pair -> bumps (start, end, height); a bump rises and falls smoothly.
 _MOODS = {
-    'mouthSmile': ((4.7, 7.0, 0.9),), 'cheekSquint': ((4.9, 6.9, 0.6),), 'mouthUpperUp': ((5.0, 6.7, 0.35),),
+    'mouthSmile': ((4.7, 7.0, 0.9),), 'cheekSquint': ((4.9, 6.9, 0.6),), 'mouthUpperUp': ((5.0, 6.7, 0.7),),
     'mouthLowerDown': ((5.0, 6.7, 0.3),), 'eyeSquint': ((4.9, 6.8, 0.25),),
     'browInnerUp': ((1.4, 2.4, 0.7), (6.4, 7.6, 0.5)), 'browOuterUp': ((1.4, 2.4, 0.8),), 'browDown': ((7.9, 9.2, 0.7),),
     'noseSneer': ((8.2, 9.1, 0.25),), 'mouthFrown': ((9.0, 9.8, 0.35),),

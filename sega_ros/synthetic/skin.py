@@ -6,12 +6,14 @@ import numpy as np
 
 from sega_ros.head.model import HeadModel
 from sega_ros.synthetic.features import LIP_OUTLINE, Features, smoothstep
+from sega_ros.synthetic.hair import hair_cover
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.noise import value_noise
 from sega_ros.types import Region
 
 IRIS_ANGLE = np.radians(23.5)  # seen from the eyeball's centre: 12 mm across
 _PUPIL_SHARE = 0.36  # of the iris
+LIP_DEPTH = 0.012  # metres that the lips' own colour reaches inwards
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,14 @@ def paint(head: HeadModel, look: Look, features: Features, *, size: int, seed: i
     texels = find_texels(head, size)
     color = np.zeros((len(texels.rows), 3))
     gloss = np.zeros(len(texels.rows))
-    skin = ~np.isin(texels.region, (Region.EYES, Region.TEETH, Region.MOUTH))
+    inner = (texels.region == Region.MOUTH) & (texels.points[:, 2] < features.mouth[2] - LIP_DEPTH)
+    skin = ~np.isin(texels.region, (Region.EYES, Region.TEETH)) & ~inner
     _select(texels, skin, color, gloss, _skin, look, features, seed)
     for index in range(2):
         side = (texels.region == Region.EYES) & ((texels.points[:, 0] > 0) == (index == 0))
         _select(texels, side, color, gloss, _eye, look, features, seed + index)
     _select(texels, texels.region == Region.TEETH, color, gloss, _teeth, look, features, seed)
-    _select(texels, texels.region == Region.MOUTH, color, gloss, _mouth, look, features, seed)
+    _select(texels, inner, color, gloss, _mouth, look, features, seed)
     texture = np.zeros((size, size, 4), np.float32)
     texture[texels.rows, texels.columns, :3] = srgb_to_linear(np.clip(color, 0, 1))
     texture[texels.rows, texels.columns, 3] = gloss
@@ -114,6 +117,7 @@ def _skin(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np
     color, lips = _lips(color, p, texels.region, look, features, seed)
     color = _lids(color, p, texels.normals, texels.region, look, features)
     color = _brows(color, p, look, features, seed)
+    color = _mix(color, look.hair[0], 0.65 * hair_cover(p, seed=seed)[0] * np.isin(texels.region, (Region.SCALP, Region.FACE)))
     oily = 0.55 + 0.5 * _spot(p, features.nose_tip, 0.014) + 0.25 * _spot(p, [0, 0.08, 0.05], 0.03)
     gloss = np.clip(oily + 0.25 * pores + 0.12 * mottle, 0.1, 1.5) * (1 - 0.4 * (texels.region == Region.NECK))
     return color, np.where(lips > 0.01, gloss + 1.1 * lips, gloss)
@@ -182,10 +186,10 @@ def _stubble(color, p, normals, look: Look, features: Features, seed: int) -> np
     edge = -0.012 - 0.9 * np.clip(x - 0.03, -0.02, 0.03) + 1.9 * np.clip(x - 0.058, 0, 0.02)
     beard = smoothstep(y, edge - 0.004, edge - 0.02) * smoothstep(z, -0.035, -0.015) * smoothstep(y, -0.115, -0.085)
     area = np.clip(np.maximum(beard, moustache * (z > 0.02)), 0, 1)
-    dots = smoothstep(value_noise(p, scale=0.0008, seed=seed + 9), 0.1, 0.7)
+    dots = smoothstep(value_noise(p, scale=0.0006, seed=seed + 9), 0.0, 0.8)
     hair = look.hair[0] * 0.8
     shade = _mix(color, look.skin * [0.80, 0.84, 0.90], 0.55 * look.stubble * area)
-    return _mix(shade, hair, 0.62 * look.stubble * area * dots)
+    return _mix(shade, hair, 0.5 * look.stubble * area * dots)
 
 
 def _lips(color, p, region, look: Look, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +200,7 @@ def _lips(color, p, region, look: Look, features: Features, seed: int) -> tuple[
     lower = np.interp(x, LIP_OUTLINE[:, 0], LIP_OUTLINE[:, 2])
     soft = 0.035
     lips = smoothstep(upper - y, -soft, soft) * smoothstep(y - lower, -soft, 1.6 * soft) * smoothstep(x, 1.04, 0.94)
-    lips *= (p[:, 2] > features.mouth[2] - 0.022) & (region == Region.FACE)
+    lips *= (p[:, 2] > features.mouth[2] - 0.022) & np.isin(region, (Region.FACE, Region.MOUTH))
     lines = value_noise(p * [1, 0.16, 0.16], scale=0.0011, seed=seed + 4, octaves=2)
     tone = look.lips * (1 + 0.06 * lines[:, None])
     seam = np.exp(-((y / 0.07) ** 2)) * (x < 1.05)
@@ -221,9 +225,9 @@ def _lids(color, p, normals, region, look: Look, features: Features) -> np.ndarr
         c = color[near] * (1 - (0.10 * lid * (0.4 + 0.6 * above))[:, None] * [0.7, 1.0, 0.9])
         # The wet rim is pink, the lashes' roots just outside of it are dark.
         c = _mix(c, np.clip(look.skin * [1.02, 0.72, 0.68], 0, 1), 0.75 * np.exp(-((distance / 0.0009) ** 2)))
-        lashes = np.exp(-(((distance - 0.0016) / 0.0009) ** 2)) * (0.28 + 0.62 * above)
+        lashes = np.exp(-(((distance - 0.0019) / 0.0011) ** 2)) * (0.22 + 0.75 * above)
         outer = smoothstep(np.abs(p[near, 0]) - abs(eye[0]), -0.016, 0.0)
-        c = _mix(c, look.hair[0] * 0.5, lashes * (0.35 + 0.65 * outer))
+        c = _mix(c, look.hair[0] * 0.3, lashes * (0.6 + 0.4 * outer))
         color[near] = c
     return color
 
@@ -252,12 +256,12 @@ def brow_canvas(look: Look, features: Features, index: int, seed: int) -> tuple[
     origin = np.array([min(0.0, sign * 0.07), features.eyes[index, 1] + 0.05])
     canvas = np.zeros((500, 700), np.float32)
     eye = np.abs(features.eyes[index])
-    for _ in range(int(330 * look.brows)):
+    for _ in range(int(420 * look.brows)):
         along = rng.beta(1.1, 1.2)
-        thick = 0.0048 * look.brows * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
+        thick = 0.0036 * look.brows * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
         across = rng.uniform(-1, 1)
         x = eye[0] - 0.0175 + 0.038 * along
-        y = eye[1] + 0.0185 + 0.0085 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2 + across * thick
+        y = eye[1] + 0.0148 + 0.0080 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2 + across * thick
         lean = np.radians(78 - 70 * along**0.6) - 0.5 * across * np.clip(along, 0.1, 1)
         length = rng.uniform(0.0045, 0.0075) * (1 - 0.3 * along)
         steps = np.linspace(0, 1, 6)
@@ -265,10 +269,10 @@ def brow_canvas(look: Look, features: Features, index: int, seed: int) -> tuple[
         path = np.stack([x + np.cumsum(np.cos(bend)) * length / 6, y + np.cumsum(np.sin(bend)) * length / 6], 1)
         pixels = np.stack([(sign * path[:, 0] - origin[0]) / pitch, (origin[1] - path[:, 1]) / pitch], 1)
         stroke = np.zeros_like(canvas)
-        cv2.polylines(stroke, [np.round(pixels * 16).astype(np.int32)], False, 1.0, 2, cv2.LINE_8, 4)
-        canvas = np.maximum(canvas, stroke * rng.uniform(0.45, 0.9))
-    blur = cv2.GaussianBlur(canvas, (0, 0), 1.2)
-    return np.clip(blur + 0.25 * cv2.GaussianBlur(canvas, (0, 0), 9), 0, 1), origin, pitch
+        cv2.polylines(stroke, [np.round(pixels * 16).astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
+        canvas = np.maximum(canvas, stroke * rng.uniform(0.4, 0.85))
+    blur = 1.25 * cv2.GaussianBlur(canvas, (0, 0), 1.0)
+    return np.clip(blur + 0.45 * cv2.GaussianBlur(canvas, (0, 0), 10), 0, 1), origin, pitch
 
 
 def _eye(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -280,7 +284,7 @@ def _eye(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np.
     fibres = value_noise(ring, scale=0.055, seed=seed + 3, octaves=2)
     blotch = value_noise(ring, scale=0.3, seed=seed + 6, octaves=2)
     veins = np.maximum(0, value_noise(d, scale=0.09, seed=seed + 7, octaves=3)) ** 2
-    sclera = np.array([0.88, 0.865, 0.85]) - veins[:, None] * [0.03, 0.13, 0.12] * np.clip(polar - 1.2, 0, 2)[:, None]
+    sclera = np.array([0.80, 0.785, 0.77]) - veins[:, None] * [0.03, 0.13, 0.12] * np.clip(polar - 1.2, 0, 2)[:, None]
     sclera = _mix(sclera, [0.78, 0.62, 0.58], smoothstep(np.abs(d[:, 0]), 0.5, 0.85) * 0.55)
     shine = look.iris * (1 + 0.30 * fibres + 0.12 * blotch)[:, None]
     shine = shine * (1 + 0.35 * np.exp(-(((polar - 0.52) / 0.12) ** 2)))[:, None]  # the collarette is lighter
@@ -305,9 +309,9 @@ def _teeth(texels: Texels, look: Look, features: Features, seed: int) -> tuple[n
         width = 0.145 if jaw else 0.20  # radians of one tooth
         phase = np.abs((turn / width) % 1.0 - 0.5) * 2  # 1 between two teeth
         gap = smoothstep(phase, 0.86, 1.0)
-        enamel = np.array([0.87, 0.84, 0.77]) * (1 + 0.03 * value_noise(q, scale=0.004, seed=seed))[:, None]
-        enamel = _mix(enamel, [0.80, 0.83, 0.86], 0.35 * smoothstep(down, 0.85, 1.0))
-        enamel = _mix(enamel, [0.42, 0.28, 0.24], 0.75 * gap)
+        enamel = np.array([0.95, 0.92, 0.85]) * (1 + 0.03 * value_noise(q, scale=0.004, seed=seed))[:, None]
+        enamel = _mix(enamel, [0.86, 0.87, 0.88], 0.3 * smoothstep(down, 0.85, 1.0))
+        enamel = _mix(enamel, [0.62, 0.50, 0.44], 0.6 * gap)
         gum = np.array([0.66, 0.33, 0.33]) * (1 + 0.05 * value_noise(q, scale=0.002, seed=seed + 1))[:, None]
         line = 0.34 + 0.07 * (1 - phase**2)
         color[mine] = _mix(gum, enamel, smoothstep(down, line - 0.03, line + 0.03))
@@ -318,6 +322,6 @@ def _mouth(texels: Texels, look: Look, features: Features, seed: int) -> tuple[n
     p = texels.points
     wet = np.array([0.60, 0.27, 0.26]) * (1 + 0.06 * value_noise(p, scale=0.002, seed=seed + 8, octaves=2))[:, None]
     # Inside the lips the colour comes from the lips; deep down hardly any light returns.
-    wet = _mix(wet, look.lips * 0.85, smoothstep(p[:, 2], features.mouth[2] - 0.02, features.mouth[2] - 0.006))
+    wet = _mix(wet, look.lips * 0.93, smoothstep(p[:, 2], features.mouth[2] - 0.022, features.mouth[2] - LIP_DEPTH))
     depth = smoothstep(p[:, 2], features.mouth[2] - 0.012, features.mouth[2] - 0.055)
     return wet * (1 - 0.75 * depth)[:, None], 1 - 0.6 * depth
