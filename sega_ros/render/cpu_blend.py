@@ -1,59 +1,137 @@
 """CPU kernels: blending of the tiles, forward and backward. Mirrors `reference._blend`.
 
-A tile is 8 x 8 pixels, held as 64 lanes; each splat is evaluated over all of them in one flat loop without branches.
-Lane state lies in rows of one scratch array. A transmittance is stored negative once its pixel is done.
+A tile is 8 x 8 pixels, held as 64 lanes; each splat is evaluated over all of them, without branches.
+A transmittance is negative once its pixel is done.
 """
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
+from sega_ros.render import cpu_lanes
 from sega_ros.render.constants import ALPHA_CUT, ALPHA_MAX, TRANSMITTANCE_MIN
-from sega_ros.render.cpu_math import FINITE, exp2, use_wide_vectors
-from sega_ros.render.cpu_project import BLUE, GREEN, LO, MX, MY, RED, A, B, D
+from sega_ros.render.cpu_lanes import LANES, Lanes
+from sega_ros.render.cpu_math import FINITE, use_wide_vectors
+from sega_ros.render.cpu_project import LO, MX, MY, RECORD, RED, A, B, D
 
 f32 = np.float32
 SHIFT = 3
 TILE = 1 << SHIFT
-LANES = TILE * TILE
-_CHECK = 16  # splats between two looks whether the whole tile is done
-
-_LOG2_CUT = f32(np.log2(ALPHA_CUT))
-_ALPHA_MAX, _T_MIN = f32(ALPHA_MAX), f32(TRANSMITTANCE_MIN)
 ZERO, ONE = f32(0), f32(1)
+_LOOK = 16  # splats between two looks whether the whole tile is done
+_LOG2_CUT = np.log2(ALPHA_CUT)
+
+# Pixel centres of the lanes relative to the tile's corner.
+_XS, _YS = np.arange(LANES) % TILE + 0.5, np.arange(LANES) // TILE + 0.5
 
 # Gradient of a record: sums of h = alpha dL/dalpha times 1, u, v, uu, uv, vv; then dL/drgb.
 GRADIENT = 9
 
 
-@njit(fastmath=FINITE, error_model='numpy', inline='always')
-def _blend_splat(records, j, x0, y0, xs, ys, state):
-    """Blend record j over the 64 lanes of the tile at (x0, y0); state rows: T, R, G, B."""
-    a, b, d, lo = records[j, A], records[j, B], records[j, D], records[j, LO]
-    red, green, blue = records[j, RED], records[j, GREEN], records[j, BLUE]
-    u0, v0 = a * (x0 - records[j, MX]) + b * (y0 - records[j, MY]), d * (y0 - records[j, MY])
-    for i in range(LANES):
-        u = a * xs[i] + (b * ys[i] + u0)
-        v = d * ys[i] + v0
-        p = lo - u * u - v * v
-        alpha = min(_ALPHA_MAX, exp2(p))
-        alpha = alpha if p >= _LOG2_CUT else ZERO
-        t = state[i]
-        after = t - t * alpha
-        keep = after > _T_MIN
-        w = t - after if keep else ZERO
-        state[i] = after if keep else -abs(t)
-        state[LANES + i] += w * red
-        state[2 * LANES + i] += w * green
-        state[3 * LANES + i] += w * blue
+@intrinsic
+def _blend_list(typingctx, records, pairs, begin, end, x0, y0, state):
+    """Blend the records pairs[begin:end] over the tile at (x0, y0) into `state` [4 * LANES]: T, R, G, B."""
+    _want_contiguous(records, pairs, state)
+
+    def codegen(context, b, signature, args):
+        records, pairs, state = (_data(context, b, signature, args, k) for k in (0, 1, 6))
+        begin, end, x0, y0 = args[2:6]
+
+        def body(k, lanes):
+            transmittance, *rgb = lanes
+            get, _ = _record(b, records, pairs, k)
+            u, v = _offsets(b, get, x0, y0)
+            after, weight, *_ = _step(_broadcast(b, get, LO) - u * u - v * v, transmittance)
+            return [after, *(c + weight * _broadcast(b, get, RED + i) for i, c in enumerate(rgb))]
+
+        start = [Lanes.constant(b, value) for value in (1.0, 0.0, 0.0, 0.0)]
+        for row, lanes in enumerate(cpu_lanes.loop(b, begin, end, start, body, look_every=_LOOK)):
+            cpu_lanes.store_row(b, state, row, lanes)
+        return context.get_dummy_value()
+    return types.none(records, pairs, begin, end, x0, y0, state), codegen
 
 
-@njit(fastmath=FINITE, error_model='numpy', inline='always')
-def _tile_done(state):
-    """Tell whether all 64 transmittances are negative."""
-    high = f32(-1)
-    for i in range(LANES):
-        high = max(high, state[i])
-    return high < ZERO
+@intrinsic
+def _blend_list_backward(typingctx, records, pairs, begin, end, x0, y0, state, grads):
+    """Add the gradients of pairs[begin:end] over a tile to `grads` [M, GRADIENT].
+
+    Rows of `state`: T, the share of the loss carried by the splats behind, dL/dR, dL/dG, dL/dB.
+    """
+    _want_contiguous(records, pairs, state, grads)
+
+    def codegen(context, b, signature, args):
+        records, pairs, state, grads = (_data(context, b, signature, args, k) for k in (0, 1, 6, 7))
+        begin, end, x0, y0 = args[2:6]
+
+        def body(k, lanes):
+            transmittance, rest = lanes
+            v_rgb = [cpu_lanes.load_row(b, state, 2 + c) for c in range(3)]
+            get, index = _record(b, records, pairs, k)
+            u, v = _offsets(b, get, x0, y0)
+            after, weight, alpha, free = _step(_broadcast(b, get, LO) - u * u - v * v, transmittance)
+            red, green, blue = (_broadcast(b, get, RED + c) for c in range(3))
+            value = v_rgb[0] * red + v_rgb[1] * green + v_rgb[2] * blue
+            rest = rest - weight * value
+            one = Lanes.constant(b, 1.0)
+            h = (alpha * (transmittance * value - rest / (one - alpha))).where(free, 0.0)
+            hu, hv = h * u, h * v
+            moments = [h, hu, hv, hu * u, hu * v, hv * v, *(weight * v_c for v_c in v_rgb)]
+            target = b.mul(index, cpu_lanes.INDEX(GRADIENT))
+            cpu_lanes.add_to(b, grads, target, cpu_lanes.sums(b, moments[:8]))
+            cpu_lanes.add_to(b, grads, b.add(target, cpu_lanes.INDEX(8)), cpu_lanes.total(moments[8]))
+            return [after, rest]
+
+        start = [cpu_lanes.load_row(b, state, row) for row in range(2)]
+        cpu_lanes.loop(b, begin, end, start, body, look_every=_LOOK)
+        return context.get_dummy_value()
+    return types.none(records, pairs, begin, end, x0, y0, state, grads), codegen
+
+
+def _step(p: Lanes, transmittance: Lanes):
+    """Blend alpha = 2^p: transmittance after, weight, alpha (0 where cut), mask of lanes where alpha may move."""
+    b = p.builder
+    full = p.exp2()
+    unclamped = full <= ALPHA_MAX
+    alpha = full.where(unclamped, ALPHA_MAX).where(p >= _LOG2_CUT, 0.0)
+    after = transmittance - transmittance * alpha
+    keep = after > TRANSMITTANCE_MIN
+    weight = (transmittance - after).where(keep, 0.0)
+    return after.where(keep, transmittance.minus_abs()), weight, alpha, b.and_(keep, unclamped)
+
+
+def _offsets(b, get, x0, y0) -> tuple[Lanes, Lanes]:
+    """Whitened offsets u, v of the lanes from the record's centre."""
+    dx, dy = b.fsub(x0, get(MX)), b.fsub(y0, get(MY))
+    flags = cpu_lanes.FLAGS
+    u0 = b.fadd(b.fmul(get(A), dx, flags=flags), b.fmul(get(B), dy, flags=flags), flags=flags)
+    v0 = b.fmul(get(D), dy, flags=flags)
+    u = _broadcast(b, get, A) * _XS + (_broadcast(b, get, B) * _YS + Lanes.broadcast(b, u0))
+    return u, _broadcast(b, get, D) * _YS + Lanes.broadcast(b, v0)
+
+
+def _record(b, records, pairs, k):
+    """Return a function that loads a field of record pairs[k], and that record's index."""
+    index = b.zext(b.load(b.gep(pairs, [k])), cpu_lanes.INDEX)
+    base = b.mul(index, cpu_lanes.INDEX(RECORD))
+    return (lambda name: b.load(b.gep(records, [b.add(base, cpu_lanes.INDEX(name))]))), index
+
+
+def _broadcast(b, get, name) -> Lanes:
+    return Lanes.broadcast(b, get(name))
+
+
+def _want_contiguous(*arrays: types.Array) -> None:
+    """Raise TypingError for an array whose elements don't lie in a row: the kernels address memory themselves."""
+    for array in arrays:
+        if array.layout != 'C':
+            raise TypingError(f'wanted a contiguous array, found {array}')
+
+
+def _data(context, b: ir.IRBuilder, signature, args, k: int) -> ir.Value:
+    """Pointer to the elements of the contiguous array that is argument `k`."""
+    return context.make_array(signature.args[k])(context, b, args[k]).data
 
 
 @njit(fastmath=FINITE, error_model='numpy', inline='always')
@@ -76,19 +154,13 @@ def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limi
     use_wide_vectors()
     height, width = alpha.shape
     picture = background.shape[0] * background.shape[1] > 1
-    xs, ys = lane_offsets()
     state = aligned_lanes(7)
     for c in range(3):
         state[(c + 4) * LANES : (c + 5) * LANES] = background[0, 0, c]
     for tile in range(tile0, tile1):
         ty, tx = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
         h, w = min(TILE, height - ty), min(TILE, width - tx)
-        state[:LANES] = ONE
-        state[LANES : 4 * LANES] = ZERO
-        for k in range(offsets[tile], offsets[tile + 1]):
-            _blend_splat(records, pairs[k], f32(tx), f32(ty), xs, ys, state)
-            if (k & (_CHECK - 1)) == 0 and _tile_done(state):
-                break
+        _blend_list(records, pairs, offsets[tile], offsets[tile + 1], f32(tx), f32(ty), state)
         if picture:
             for y in range(h):
                 for x in range(w):
@@ -104,72 +176,11 @@ def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limi
 
 
 @njit(cache=True)
-def lane_offsets():
-    """Pixel centres of the 64 lanes relative to the tile's corner: xs [64], ys [64]."""
-    lanes = aligned_lanes(2)
-    for i in range(LANES):
-        lanes[i], lanes[LANES + i] = f32(i % TILE) + f32(0.5), f32(i // TILE) + f32(0.5)
-    return lanes[:LANES], lanes[LANES:]
-
-
-@njit(cache=True)
 def aligned_lanes(rows):
     """Uninitialised float32 [rows * LANES] on a cache line: 512-bit loads across lines take twice as long."""
     buffer = np.empty(rows * LANES + 16, np.float32)
     skip = ((64 - (buffer.ctypes.data & 63)) >> 2) & 15
     return buffer[skip : skip + rows * LANES]
-
-
-@njit(fastmath=FINITE | {'reassoc'}, error_model='numpy', inline='never')
-def _blend_splat_backward(records, j, x0, y0, xs, ys, state, grads):
-    """Add record j's gradient sums over a tile to `grads` [M, GRADIENT].
-
-    State rows: T, the share of the loss carried by the splats behind, dL/dR, dL/dG, dL/dB. With `reassoc` the sums
-    vectorise; exp2 is compiled with flags of its own.
-    """
-    use_wide_vectors()
-    a, b, d, lo = records[j, A], records[j, B], records[j, D], records[j, LO]
-    red, green, blue = records[j, RED], records[j, GREEN], records[j, BLUE]
-    u0, v0 = a * (x0 - records[j, MX]) + b * (y0 - records[j, MY]), d * (y0 - records[j, MY])
-    g, gu, gv, guu, guv, gvv = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-    gr, gg, gb = ZERO, ZERO, ZERO
-    for i in range(LANES):
-        u = a * xs[i] + (b * ys[i] + u0)
-        v = d * ys[i] + v0
-        p = lo - u * u - v * v
-        full = exp2(p)
-        alpha = min(_ALPHA_MAX, full)
-        alpha = alpha if p >= _LOG2_CUT else ZERO
-        t = state[i]
-        after = t - t * alpha
-        keep = after > _T_MIN
-        w = t - after if keep else ZERO
-        state[i] = after if keep else -abs(t)
-        dr, dg, db = state[2 * LANES + i], state[3 * LANES + i], state[4 * LANES + i]
-        value = red * dr + green * dg + blue * db
-        rest = state[LANES + i] - w * value
-        state[LANES + i] = rest
-        h = alpha * (t * value - rest / (ONE - alpha))
-        h = h if keep & (full <= _ALPHA_MAX) else ZERO
-        hu, hv = h * u, h * v
-        g += h
-        gu += hu
-        gv += hv
-        guu += hu * u
-        guv += hu * v
-        gvv += hv * v
-        gr += w * dr
-        gg += w * dg
-        gb += w * db
-    grads[j, 0] += g
-    grads[j, 1] += gu
-    grads[j, 2] += gv
-    grads[j, 3] += guu
-    grads[j, 4] += guv
-    grads[j, 5] += gvv
-    grads[j, 6] += gr
-    grads[j, 7] += gg
-    grads[j, 8] += gb
 
 
 @njit(fastmath=FINITE, error_model='numpy', inline='always')
@@ -192,7 +203,6 @@ def blend_tiles_backward(records, pairs, offsets, tile0, tile1, tiles_x, image, 
     """
     use_wide_vectors()
     height, width = alpha.shape
-    xs, ys = lane_offsets()
     state = aligned_lanes(9)
     for tile in range(tile0, tile1):
         if offsets[tile] == offsets[tile + 1]:
@@ -208,7 +218,4 @@ def blend_tiles_backward(records, pairs, offsets, tile0, tile1, tiles_x, image, 
                     state[(c + 2) * LANES + i] = v_image[ty + y, tx + x, c]
                     state[(c + 6) * LANES + i] = image[ty + y, tx + x, c]
         _start_rest(state)
-        for k in range(offsets[tile], offsets[tile + 1]):
-            _blend_splat_backward(records, pairs[k], f32(tx), f32(ty), xs, ys, state, grads)
-            if (k & (_CHECK - 1)) == 0 and _tile_done(state):
-                break
+        _blend_list_backward(records, pairs, offsets[tile], offsets[tile + 1], f32(tx), f32(ty), state, grads)

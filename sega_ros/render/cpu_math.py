@@ -4,13 +4,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-# Reassociation would turn (x + MAGIC) - MAGIC into x: these functions never get it, whoever calls them.
+# Where infinities and NaN may come in, and must be told apart.
 EXACT = {'contract', 'nsz'}
 # Records are finite by construction, so the pixel loops may assume it (min and max become one instruction).
 FINITE = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
-
-# Adding it to a float32 of magnitude below 2^22 rounds to an integer, which then sits in the low mantissa bits.
-_MAGIC = 12582912.0
 
 
 @intrinsic
@@ -33,28 +30,12 @@ def bits_to_float(typingctx, value):
 def use_wide_vectors(typingctx):
     """Let LLVM use 512-bit vectors in the function that calls it; its default on AVX-512 processors is 256.
 
-    Worth a third of the time in the blending loops. llvmlite knows no string attributes, hence the bare set.add.
+    llvmlite knows no string attributes, hence the bare set.add.
     """
     def codegen(context, builder, signature, args):
         set.add(builder.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
     return types.none(), codegen
-
-
-@njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
-def exp2(x):
-    """2^x for x in [-126, 127], relative error below 3e-6 (minimax polynomial of degree 4 on [-1/2, 1/2]).
-
-    Outside of that range the value is meaningless, but nothing breaks.
-    """
-    shifted = x + types.float32(_MAGIC)
-    f = x - (shifted - types.float32(_MAGIC))
-    p = types.float32(0.009570101276040077)
-    p = p * f + types.float32(0.05591785907745361)
-    p = p * f + types.float32(0.240247443318367)
-    p = p * f + types.float32(0.6931217908859253)
-    p = p * f + types.float32(0.9999992847442627)
-    return bits_to_float(types.int32(float_to_bits(p) + (float_to_bits(shifted) << types.int32(23))))
 
 
 @njit('float32(float32)', fastmath=EXACT, error_model='numpy', cache=True)
