@@ -42,3 +42,51 @@ def mirror_faces(faces: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     index = {tuple(f): i for i, f in enumerate(np.sort(faces, 1).tolist())}
     twins = np.sort(mirror[faces], 1).tolist()
     return np.array([index.get(tuple(t), i) for i, t in enumerate(twins)])
+
+
+def cut_open(points: np.ndarray, faces: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a mesh along the shortest way between two vertices; the way's inner vertices (and an end on the border) double.
+
+    Returns:
+        faces [f, 3] indices into old and new vertices, and source [V + new]: the old vertex each one is.
+    """
+    path = _shortest_path(points, faces, start, end)
+    on_border = set(np.concatenate([*boundary_loops(faces), np.zeros(0, int)]).tolist())
+    cut = {tuple(sorted(e)) for e in zip(path, path[1:], strict=False)}
+    source, new_faces = list(range(len(points))), faces.copy()
+    double = [v for k, v in enumerate(path) if 0 < k < len(path) - 1 or v in on_border]
+    for vertex in double:
+        around = np.flatnonzero((faces == vertex).any(1))
+        for fan in _fans(faces, around, vertex, cut)[1:]:
+            new_faces[fan] = np.where(faces[fan] == vertex, len(source), new_faces[fan])
+            source.append(vertex)
+    return new_faces, np.array(source)
+
+
+def _shortest_path(points, faces, start: int, end: int) -> list[int]:
+    a, b = faces.ravel(), np.roll(faces, -1, 1).ravel()
+    graph = sp.csr_matrix((np.linalg.norm(points[a] - points[b], axis=1), (a, b)), shape=(len(points),) * 2)
+    before = dijkstra(graph.maximum(graph.T), directed=False, indices=start, return_predecessors=True)[1]
+    path = [end]
+    while path[-1] != start:
+        path.append(int(before[path[-1]]))
+    return path[::-1]
+
+
+def _fans(faces, around, vertex: int, cut) -> list[list[int]]:
+    """Groups of the triangles around a vertex that are connected without crossing a cut edge."""
+    others = {int(f): [int(v) for v in faces[f] if v != vertex] for f in around}
+    left, fans = set(others), []
+    while left:
+        fan, queue = [], [min(left)]
+        left.discard(queue[0])
+        while queue:
+            f = queue.pop()
+            fan.append(f)
+            for v in others[f]:
+                if tuple(sorted((vertex, v))) not in cut:
+                    joined = [g for g in left if v in others[g]]
+                    left.difference_update(joined)
+                    queue += joined
+        fans.append(fan)
+    return fans

