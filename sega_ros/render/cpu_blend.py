@@ -145,6 +145,17 @@ def _finish_tile(state, low, high, rate, shift):
             state[(c + 1) * LANES + i] = min(high, max(low, value)) * rate + shift
 
 
+@njit(fastmath=FINITE, error_model='numpy', inline='always')
+def _store_tile(state, image, alpha, start, width, h, w):
+    """Write h x w pixels into the flat picture; unsigned indices need no check for negative ones."""
+    for y in range(h):
+        for x in range(w):
+            i, p = np.uintp(y * TILE + x), start + np.uintp(y) * width + np.uintp(x)
+            alpha[p] = state[i]
+            for c in range(3):
+                image[p * np.uintp(3) + np.uintp(c)] = state[i + np.uintp((c + 1) * LANES)]
+
+
 @njit(cache=True, nogil=True, fastmath=FINITE, error_model='numpy')
 def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limits, image, alpha):
     """Blend tiles [tile0, tile1) into image [H, W, 3] and alpha [H, W] over background [H, W, 3] or [1, 1, 3].
@@ -153,6 +164,7 @@ def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limi
     """
     use_wide_vectors()
     height, width = alpha.shape
+    flat_image, flat_alpha = image.reshape(-1), alpha.reshape(-1)
     picture = background.shape[0] * background.shape[1] > 1
     state = aligned_lanes(7)
     for c in range(3):
@@ -167,12 +179,12 @@ def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limi
                     for c in range(3):
                         state[(c + 4) * LANES + y * TILE + x] = background[ty + y, tx + x, c]
         _finish_tile(state, limits[0], limits[1], limits[2], limits[3])
-        for y in range(h):
-            for x in range(w):
-                i = y * TILE + x
-                alpha[ty + y, tx + x] = state[i]
-                for c in range(3):
-                    image[ty + y, tx + x, c] = state[(c + 1) * LANES + i]
+        # The branch tells LLVM the size of nearly all tiles.
+        start = np.uintp(ty * width + tx)
+        if h == TILE and w == TILE:
+            _store_tile(state, flat_image, flat_alpha, start, np.uintp(width), TILE, TILE)
+        else:
+            _store_tile(state, flat_image, flat_alpha, start, np.uintp(width), h, w)
 
 
 @njit(cache=True)

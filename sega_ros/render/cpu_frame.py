@@ -1,5 +1,6 @@
 """Host side of the CPU backend: one view's visible splats, sorted and binned, and the passes over them."""
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -111,7 +112,7 @@ def _over_tiles(frame: Frame, threads: int, work: Callable) -> None:
         # A tile costs something even when it is empty: as much as about two pairs.
         cost = (offsets[tile0 : tile1 + 1] - offsets[tile0]) + 2 * np.arange(tile1 - tile0 + 1)
         cuts = tile0 + np.searchsorted(cost, cost[-1] * np.arange(threads + 1) / threads)
-        jobs = [_pool(threads).submit(work, p, pairs, offsets, cuts[p], cuts[p + 1]) for p in range(1, threads)]
+        jobs = [_pool(threads, os.getpid()).submit(work, p, pairs, offsets, cuts[p], cuts[p + 1]) for p in range(1, threads)]
         work(0, pairs, offsets, tile0, cuts[1])
         for job in jobs:
             job.result()
@@ -135,6 +136,7 @@ def _bands(frame: Frame) -> Iterator[tuple]:
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     # Plain threads: the kernels release the GIL. Numba's pools spin (OpenMP) or die when two callers meet (workqueue).
+    # One per process, because a fork copies the executor but not its threads.
     return ThreadPoolExecutor(threads - 1, thread_name_prefix='sega_render')

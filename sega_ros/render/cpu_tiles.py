@@ -17,7 +17,9 @@ def sort_by_key(keys, order, spare):
         order[i] = i
     if n < 2:
         return
-    low, high = keys.min(), keys.max()
+    low = high = keys[0]  # keys.min() would take three seconds to compile
+    for i in range(n):
+        low, high = min(low, keys[i]), max(high, keys[i])
     bits = 0
     while ((high - low) >> u32(bits)) != 0:
         bits += 1
@@ -30,7 +32,8 @@ def sort_by_key(keys, order, spare):
     source, target = order, spare
     for p in range(passes):
         shift = u32(p) * digit
-        counts[:] = 0
+        for b in range(counts.shape[0]):
+            counts[b] = 0
         for i in range(n):
             counts[((keys[i] - low) >> shift) & mask] += 1
         total = 0
@@ -45,7 +48,8 @@ def sort_by_key(keys, order, spare):
             counts[bucket] += 1
         source, target = target, source
     if passes % 2 == 1:
-        order[:] = spare
+        for i in range(n):
+            order[i] = spare[i]
 
 
 @njit(cache=True, nogil=True)
