@@ -34,9 +34,9 @@ class ExpressionFitter:
         self.identity, self._n_expression = identity, head.n_expression
         self._valid = embedding.valid
         self.focal = identity.focal_length or self.config.focal_mean
-        model = LandmarkModel(head, embedding.faces, embedding.barys, v_offset=identity.v_offset,
-                              landmark_offset=identity.landmark_offset)
-        self._model = model.with_shape(identity.shape.astype(np.float64))
+        self._model = LandmarkModel(
+            head, embedding.faces, embedding.barys, shape=identity.shape, v_offset=identity.v_offset,
+            landmark_offset=identity.landmark_offset)
         self._solver = LandmarkSolver(head, self._model, embedding.valid, self.config, compiled=True)
 
     def fit(self, landmarks: Landmarks, previous: State | None = None, *, iterations: int = 2) -> FrameFit:

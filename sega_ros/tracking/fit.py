@@ -100,7 +100,8 @@ def fit_identity(
     residual = solver.residuals(states[0], seen[0])
     rms = float(np.sqrt(np.square(residual[embedding.valid]).sum(1).mean()))
     state = states[0]
-    offset = residual_offsets(model, state, seen[0], embedding.valid)
+    offset = residual_offsets(
+        LandmarkModel(head, embedding.faces, embedding.barys, shape=state.shape), state, seen[0], embedding.valid)
     return IdentityFit(
         state.shape.astype(np.float32), state.pose.to_params(state.shape), state.rotation.astype(np.float32),
         state.translation.astype(np.float32), state.focal, offset, rms, pictures[0], state)
@@ -145,8 +146,11 @@ def _solve_shared(solver: LandmarkSolver, states: list[State], seen: list[Observ
 
 
 def residual_offsets(model: LandmarkModel, state: State, seen: Observation, valid: np.ndarray) -> np.ndarray:
-    """Displacements [478, 3] of the unposed landmarks that bring them onto the seen ones, parallel to the picture."""
-    points = model.points(state.pose, state.shape if model.n_shape else None)
+    """Displacements [478, 3] of the unposed landmarks that bring them onto the seen ones, parallel to the picture.
+
+    `model` holds the shape.
+    """
+    points = model.points(state.pose)
     camera = points @ state.rotation.T + state.translation
     wanted = seen.points[:, :2] / (state.focal * seen.width) * camera[:, 2:]
     shift = np.concatenate([wanted - camera[:, :2], np.zeros((len(points), 1))], 1) @ state.rotation
@@ -163,7 +167,7 @@ def solve_personal_offset(
     `tension` > 1 trusts the landmarks less.
     """
     v_offset = solve_offset_field(head, embedding, fit.landmark_offset, tension=tension)
-    model = LandmarkModel(head, embedding.faces, embedding.barys, v_offset=v_offset)
+    model = LandmarkModel(head, embedding.faces, embedding.barys, shape=fit.state.shape, v_offset=v_offset)
     seen = Observation.of_landmarks(fit.landmarks.points, (fit.landmarks.height, fit.landmarks.width))
     rest = residual_offsets(model, fit.state, seen, embedding.valid)
     return fit.identity(v_offset, rest)
@@ -175,9 +179,9 @@ def reprojection(
 ) -> np.ndarray:
     """Pixels [478, 2] of the fitted landmarks in a picture of `size` (H, W)."""
     check_shape('rotation', rotation, (3, 3))
-    model = LandmarkModel(head, embedding.faces, embedding.barys, v_offset=identity.v_offset,
+    model = LandmarkModel(head, embedding.faces, embedding.barys, shape=identity.shape, v_offset=identity.v_offset,
                           landmark_offset=identity.landmark_offset)
-    points = model.points(Articulation.of_params(params), identity.shape.astype(np.float64))
+    points = model.points(Articulation.of_params(params))
     camera = points @ rotation.T + translation
     height, width = size
     return focal_length * width * camera[:, :2] / camera[:, 2:] + np.array([width / 2, height / 2])

@@ -1,17 +1,18 @@
 """The per-frame normal equations, compiled: `LandmarkSolver`'s data term for a fixed identity and focal length.
 
 The reference is the NumPy version in `solver.py`; a test compares the two. Left out here: MediaPipe's depth (without
-effect on a warm start) and the derivative of FLAME's pose correctives (their values are in).
+effect on a warm start).
 """
 
 import numba
 import numpy as np
 
 from sega_ros.tracking.landmark_model import (
+    MOVING,
     LandmarkModel,
     lid_coefficients,
-    pose_feature,
     right_jacobian,
+    rotation_derivatives,
     rotation_matrix,
 )
 
@@ -23,7 +24,7 @@ class FrameEquations:
 
     def __init__(self, model: LandmarkModel, weights: np.ndarray) -> None:
         if model.n_shape:
-            raise ValueError('FrameEquations: fold the identity first (LandmarkModel.with_shape)')
+            raise ValueError('FrameEquations: hold the identity first (LandmarkModel(shape=...))')
         still, n_e = model.still, model.n_expression
         self._used = np.flatnonzero(weights > 0)
         place = np.full(model.n, -1)
@@ -40,8 +41,14 @@ class FrameEquations:
         self._arms = (np.concatenate([part.point[k] for part, k in arms]),
                       f32(np.concatenate([part.expression[k] for part, k in arms])),
                       f32(np.concatenate([part.eyelids[k] for part, k in arms])))
-        self._correctives = (still.correctives[self._used],
-                             np.concatenate([part.correctives[k] for part, k in arms])) if model.has_correctives else None
+        self._correctives = []  # per joint that has any: its number and its [3p, 9] of the still and the moved points
+        if model.has_correctives:
+            both = still.correctives[self._used], np.concatenate([part.correctives[k] for part, k in arms])
+            for j in range(len(MOVING)):
+                own = [np.ascontiguousarray(c[..., 9 * j:9 * j + 9]).reshape(-1, 9) for c in both]
+                if any(np.abs(c).max(initial=0) > 0 for c in own):
+                    self._correctives.append((j, own))
+        self._bends = np.zeros((len(self._used), 3, 9)), np.zeros((len(self._arm_rows), 3, 9))
         self._weights = np.repeat(weights[self._used], 2).astype(np.float32)
         self._size = n_e + 17
         self._rows = np.zeros((len(self._used), 2, self._size), np.float32)
@@ -51,16 +58,20 @@ class FrameEquations:
         self._all_residual = self._residual if len(self._used) == model.n else np.zeros((model.n, 2))
 
     def __call__(self, state, seen) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-        """Derivatives [P, 2, n] and residuals [P, 2] (valid until the next call), Hessian, gradient and cost."""
+        """Return derivatives [P, 2, n] and residuals [P, 2] (valid until the next call), Hessian, gradient and cost."""
         pose = state.pose
         rotations = np.stack([rotation_matrix(r) for r in pose.joints()])
         jacobians = np.stack([right_jacobian(r) for r in pose.joints()])
-        still, arm = self._still[0], self._arms[0]
-        if self._correctives is not None:
-            feature = pose_feature(list(rotations))
-            still, arm = still + self._correctives[0] @ feature, arm + self._correctives[1] @ feature
+        points = [self._still[0], self._arms[0]]
+        for j, own in self._correctives:
+            turn = rotation_derivatives(pose.joints()[j], rotations[j])
+            feature = (rotations[j] - np.eye(3)).ravel()
+            points = [p + (c @ feature).reshape(-1, 3) for p, c in zip(points, own, strict=True)]
+            for bend, c in zip(self._bends, own, strict=True):
+                bend[..., 3 * j:3 * j + 3] = (c @ turn).reshape(-1, 3, 3)
         _assemble(
-            still, *self._still[1:], self._arm_rows, self._arm_joint, arm, *self._arms[1:],
+            points[0], *self._still[1:], self._bends[0], self._arm_rows, self._arm_joint, points[1], *self._arms[1:],
+            self._bends[1],
             np.ascontiguousarray(pose.expression, np.float64), lid_coefficients(np.asarray(pose.eyelids, np.float64)),
             4 - 8 * np.asarray(pose.eyelids, np.float64), rotations, jacobians,
             np.ascontiguousarray(state.rotation, np.float64), np.ascontiguousarray(state.translation, np.float64),
@@ -76,9 +87,9 @@ class FrameEquations:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def _assemble(
-    still, still_dirs, still_lids, arm_rows, arm_joint, arm, arm_dirs, arm_lids, expression, lid_amounts, lid_slopes,
-    rotations, jacobians, rotation, translation, focal, seen, rows, residual,
+def _assemble(  # noqa: PLR0912 (one pass over the landmarks; split, Numba would copy its arrays)
+    still, still_dirs, still_lids, still_bend, arm_rows, arm_joint, arm, arm_dirs, arm_lids, arm_bend,
+    expression, lid_amounts, lid_slopes, rotations, jacobians, rotation, translation, focal, seen, rows, residual,
 ):
     n, n_e = still.shape[0], expression.shape[0]
     points = np.empty((n, 3))
@@ -117,8 +128,6 @@ def _assemble(
             a0, a1 = (across, 0.0) if k == 0 else (0.0, across)
             for c in range(3):
                 near[i, k, c] = across * rotation[k, c] + along * rotation[2, c]
-            for e in range(n_e + 2, at):
-                rows[i, k, e] = 0.0
             # -[a, b, along] skew(turned point), then the translation itself
             rows[i, k, at] = along * y - a1 * z
             rows[i, k, at + 1] = a0 * z - along * x
@@ -132,6 +141,10 @@ def _assemble(
                 for c in range(3):
                     s += near[i, k, c] * (still_lids[i, c, e] + lid_slopes[e] * still_lids[i, c, e + 2])
                 rows[i, k, n_e + e] = s
+            for e in range(9):
+                rows[i, k, n_e + 2 + e] = (
+                    near[i, k, 0] * still_bend[i, 0, e] + near[i, k, 1] * still_bend[i, 1, e]
+                    + near[i, k, 2] * still_bend[i, 2, e])
     for q in range(arm.shape[0]):
         i, j = arm_rows[q], arm_joint[q]
         turn, jac = rotations[j], jacobians[j]
@@ -147,6 +160,8 @@ def _assemble(
                 s += h1 * (arm_lids[q, 1, e] + lid_slopes[e] * arm_lids[q, 1, e + 2])
                 s += h2 * (arm_lids[q, 2, e] + lid_slopes[e] * arm_lids[q, 2, e + 2])
                 rows[i, k, n_e + e] += s
+            for e in range(9):
+                rows[i, k, n_e + 2 + e] += h0 * arm_bend[q, 0, e] + h1 * arm_bend[q, 1, e] + h2 * arm_bend[q, 2, e]
             # -h skew(arm) = arm x h ... as a row: (b x h) with b the arm
             b0, b1, b2 = bent[q, 0], bent[q, 1], bent[q, 2]
             c0, c1, c2 = b1 * h2 - b2 * h1, b2 * h0 - b0 * h2, b0 * h1 - b1 * h0

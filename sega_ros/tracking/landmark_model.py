@@ -5,7 +5,6 @@ point and one weighted set of directions instead of the three corners of its tri
 the rigid pose of the head is the camera's business.
 """
 
-import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -94,10 +93,6 @@ class Part:
             out += self.correctives @ feature
         return out + self.shape @ shape if len(shape) else out
 
-    def folded(self, shape: np.ndarray) -> 'Part':
-        """Move `shape` into the constants."""
-        return replace(self, point=self.point + self.shape @ shape, shape=self.shape[..., :0])
-
 
 class LandmarkModel:
     """Landmarks [P, 3] in the head frame and their derivatives.
@@ -109,50 +104,54 @@ class LandmarkModel:
         head: the head model.
         faces: [P] triangle of each landmark.
         barys: [P, 3] place on it.
+        shape: [S] identity to hold, folded into the constants; without it the shape stays free (and the lids close as
+            the mean head's do: how a person's lids meet is not linear in both).
         v_offset: [V, 3] personal displacement of the template, metres.
         landmark_offset: [P, 3] further displacement of the landmarks alone, metres.
     """
 
     def __init__(
         self, head: HeadModel, faces: np.ndarray, barys: np.ndarray, *,
-        v_offset: np.ndarray | None = None, landmark_offset: np.ndarray | None = None,
+        shape: np.ndarray | None = None, v_offset: np.ndarray | None = None, landmark_offset: np.ndarray | None = None,
     ) -> None:
         check_shape('faces', faces, (None,))
         check_shape('barys', barys, (len(faces), 3))
         self.n, self.n_expression, self.n_shape = len(faces), head.n_expression, head.n_shape
         corners = head.faces[faces]  # [P, 3]
-        points = head.v_template[corners].astype(np.float64)  # [P, 3 corners, 3]
+        rest = head.v_template.astype(np.float64)
         if v_offset is not None:
             check_shape('v_offset', v_offset, head.v_template.shape)
-            points = points + v_offset[corners]
+            rest = rest + v_offset
+        if shape is not None:
+            check_shape('shape', shape, (head.n_shape,))
+            rest, self.n_shape = rest + head.shapedirs @ shape, 0
+        points = rest[corners]  # [P, 3 corners, 3]
         if landmark_offset is not None:
             check_shape('landmark_offset', landmark_offset, (self.n, 3))
             points = points + landmark_offset[:, None]
         skin = barys[..., None].astype(np.float64) * head.weights[corners]  # [P, 3, J]
         # As in smplx, joints follow identity and expression, but neither lids nor pose correctives.
         regressor = head.J_regressor[list(MOVING)].astype(np.float64)
-        joints = regressor @ (head.v_template if v_offset is None else head.v_template + v_offset)
-        by_shape = np.einsum('jv,vcs->jcs', regressor, head.shapedirs, optimize=True)
+        shapedirs = head.shapedirs[..., :self.n_shape]
+        joints = regressor @ rest
+        by_shape = np.einsum('jv,vcs->jcs', regressor, shapedirs, optimize=True)
         by_expression = np.einsum('jv,vce->jce', regressor, head.exprdirs, optimize=True)
-        self.still = _part(head, corners, points, skin[..., 0] + skin[..., 1], np.arange(self.n))
+        lids = np.moveaxis(np.concatenate([head.personal_eyelid_dirs(rest.astype(np.float32)), head.eyelid_arc]), 0, -1)
+
+        def part_of(share: np.ndarray, rows: np.ndarray) -> Part:
+            return _part(head, corners[rows], points[rows], share[rows], rows, lids, shapedirs)
+
+        self.still = part_of(skin[..., 0] + skin[..., 1], np.arange(self.n))
         self.moving = []
         for k, j in enumerate(MOVING):
             rows = np.flatnonzero(skin[..., j].sum(1) > _EPSILON)
-            part = _part(head, corners, points, skin[..., j], rows)
+            part = part_of(skin[..., j], rows)
             pivot = [np.multiply.outer(part.weight, by[k]) for by in (joints, by_expression, by_shape)]
             for still, own in zip((self.still.point, self.still.expression, self.still.shape), pivot, strict=True):
                 still[rows] += own
             self.moving.append(replace(
                 part, point=part.point - pivot[0], expression=part.expression - pivot[1], shape=part.shape - pivot[2]))
         self.has_correctives = self.still.correctives.shape[2] > 0
-
-    def with_shape(self, shape: np.ndarray) -> 'LandmarkModel':
-        """Return the model of one person: `shape` [S] held, and all that follows from it folded into the constants."""
-        out = copy.copy(self)
-        out.still = self.still.folded(shape)
-        out.moving = [part.folded(shape) for part in self.moving]
-        out.n_shape = 0
-        return out
 
     def points(self, pose: Articulation, shape: np.ndarray | None = None) -> np.ndarray:
         """Landmarks [P, 3], metres, head frame, float64."""
@@ -180,7 +179,7 @@ class LandmarkModel:
         shape = np.zeros(n_s) if shape is None else shape
         rotations = [rotation_matrix(r) for r in pose.joints()]
         feature, lids = pose_feature(rotations), lid_derivatives(pose.eyelids)
-        turns = [_rotation_derivatives(r, m) for r, m in zip(pose.joints(), rotations, strict=True)]  # [9, 3] each
+        turns = [rotation_derivatives(r, m) for r, m in zip(pose.joints(), rotations, strict=True)]  # [9, 3] each
         points, jacobian = np.zeros((self.n, 3)), np.zeros((self.n, 3, n_e + 11 + n_s))
         for i, part in enumerate((self.still, *self.moving)):
             rotation = rotations[i - 1] if i else np.eye(3)
@@ -199,21 +198,21 @@ class LandmarkModel:
         return points, jacobian
 
 
-def _part(head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.ndarray, rows: np.ndarray) -> Part:
-    w, c = skin[rows], corners[rows]
-
+def _part(
+    head: HeadModel, corners: np.ndarray, points: np.ndarray, skin: np.ndarray, rows: np.ndarray, lids: np.ndarray,
+    shapedirs: np.ndarray,
+) -> Part:
     def mix(values: np.ndarray) -> np.ndarray:
-        return np.einsum('pk,pk...->p...', w, values[c].astype(np.float64))
+        return np.einsum('pk,pk...->p...', skin, values[corners].astype(np.float64))
 
-    lids = np.moveaxis(np.concatenate([head.eyelid_dirs, head.eyelid_arc]), 0, -1)  # [V, 3, 4]
     has_correctives = head.posedirs.size and np.abs(head.posedirs).max() > 0
     correctives = head.posedirs[..., 9:] if has_correctives else head.posedirs[..., :0]  # without the neck's
-    return Part(rows, w.sum(1), np.einsum('pk,pkc->pc', w, points[rows]), mix(head.exprdirs), mix(lids),
-                mix(correctives), mix(head.shapedirs))
+    return Part(rows, skin.sum(1), np.einsum('pk,pkc->pc', skin, points), mix(head.exprdirs), mix(lids),
+                mix(correctives), mix(shapedirs))
 
 
 def pose_feature(rotations: list[np.ndarray]) -> np.ndarray:
-    """Inputs [27] of the pose correctives: the joints' rotation matrices minus identity."""
+    """Return the inputs [27] of the pose correctives: the joints' rotation matrices minus identity."""
     return np.concatenate([(r - np.eye(3)).ravel() for r in rotations])
 
 
@@ -227,7 +226,7 @@ def lid_derivatives(closure: np.ndarray) -> np.ndarray:
     return np.concatenate([np.eye(2), np.diag(4 - 8 * closure)])
 
 
-def _rotation_derivatives(rotvec: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+def rotation_derivatives(rotvec: np.ndarray, rotation: np.ndarray) -> np.ndarray:
     """Return the derivatives [9, 3] of the rotation matrix, row by row, by its axis-angle vector."""
     turns = rotation @ skew(right_jacobian(rotvec).T)  # [3 parameters, 3, 3]
     return turns.reshape(3, 9).T

@@ -98,8 +98,10 @@ class LandmarkSolver:
         base = landmark_weights() if weights is None else weights
         self.weights = np.where(valid, base, 0.0) / (config.landmark_sigma**2 * config.correlation)
         self.size = self.n_e + 11 + self.n_s + 6 + int(fit_focal)
-        self._gaps = [(np.array(upper), np.array(lower)) for upper, lower, _ in GAPS if valid[[*upper, *lower]].all()]
-        if len(self._gaps) != len(GAPS):
+        self._gaps = np.zeros((len(GAPS), model.n), np.float32)  # mean of the lower points minus mean of the upper ones
+        for row, (upper, lower, _) in zip(self._gaps, GAPS, strict=True):
+            row[list(lower)], row[list(upper)] = 1 / len(lower), -1 / len(upper)
+        if not valid[(self._gaps != 0).any(0)].all():
             raise HeadModelError(f'head {head.name}: lids or inner lips have no landmarks on it; wanted all of them')
         self._fast = None
         if compiled:
@@ -154,15 +156,13 @@ class LandmarkSolver:
 
     def _add_gaps(self, seen, rows, residual, hessian, gradient) -> float:
         """Add the mean openings of lids and lips as measurements of their own (in place); returns their cost."""
-        weight, cost = 1 / self.config.gap_sigma**2, 0.0
-        for (upper, lower), axis, excess in zip(self._gaps, seen.axes, seen.gap_excess, strict=True):
-            off = (residual[lower, :2].mean(0) - residual[upper, :2].mean(0)) @ axis + excess
-            row = axis @ (rows[lower, :2].mean(0) - rows[upper, :2].mean(0))
-            row = row.astype(np.float64)
-            hessian += weight * np.outer(row, row)
-            gradient += weight * off * row
-            cost += weight * off**2
-        return float(cost)
+        flat = (self._gaps @ rows.reshape(len(rows), -1)).reshape(len(GAPS), rows.shape[1], self.size)[:, :2]
+        row = np.einsum('gk,gkn->gn', seen.axes, flat).astype(np.float64)
+        off = ((self._gaps @ residual[:, :2]) * seen.axes).sum(1) + seen.gap_excess
+        weight = 1 / self.config.gap_sigma**2
+        hessian += weight * row.T @ row
+        gradient += weight * off @ row
+        return float(weight * off @ off)
 
     def data_term(self, state: State, seen: Observation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
         """Derivatives [P, 3, n] and residuals [P, 3] of the landmarks, and their Hessian, gradient and cost."""
