@@ -1,5 +1,6 @@
 """Lifecycle node that creates, keeps and hands out avatars."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class AvatarBuilder(ManagedNode):
         self.settings = Parameters(self, BuilderConfig)
         self._core: Builder | None = None
         self._job = OneJob()
+        self._stage, self._fraction = '', 0.0  # of the running job
         self._entities: list[tuple[Callable, object]] = []
         self._action: ActionServer | None = None
         self._published: Sequence[AvatarRecord] | None = None
@@ -105,6 +107,7 @@ class AvatarBuilder(ManagedNode):
         """Publish the list and create the avatar of the `photo` parameter."""
         self._published = None
         self.publish_list()
+        self.get_logger().info(f'ready: {len(self._published or ())} avatars are stored')
         config = self.settings.load()
         if config.photo:
             self._create_configured(config)
@@ -184,7 +187,7 @@ class AvatarBuilder(ManagedNode):
             image = request_image(request)
             return self._core.create(
                 image, request.avatar_id, quality=QUALITIES[request.quality], replace=request.replace,
-                consent=request.consent.strip() or 'not stated', progress=progress,
+                consent=request.consent.strip() or 'not stated', progress=self._noting(progress),
                 cancelled=lambda: stopped() or cancelled())
 
         start = time.monotonic()
@@ -209,7 +212,8 @@ class AvatarBuilder(ManagedNode):
                 core.check_free(config.avatar_id, replace=config.replace)
                 record, warnings = core.create(
                     core.read_photo(config.photo), config.avatar_id, quality=config.quality, replace=config.replace,
-                    consent=config.consent.strip() or 'not stated', progress=self._log_progress, cancelled=stopped)
+                    consent=config.consent.strip() or 'not stated', progress=self._noting(self._log_progress),
+                    cancelled=stopped)
                 self.get_logger().info('; '.join([f'avatar {record.avatar_id!r} stored', *warnings]))
             except CancelledError as error:
                 self.get_logger().info(str(error))
@@ -220,6 +224,16 @@ class AvatarBuilder(ManagedNode):
             self.publish_list()
 
         self._job.start(f'the creation of {config.avatar_id!r}', job)
+
+    def _noting(self, progress: Progress) -> Progress:
+        """Return `progress` that also notes the stage for the diagnostics."""
+        self._stage, self._fraction = 'starting', 0.0
+
+        def note(stage: str, fraction: float, preview: np.ndarray | None = None) -> None:
+            self._stage, self._fraction = stage, fraction
+            progress(stage, fraction, preview)
+
+        return note
 
     def _log_progress(self, stage: str, fraction: float, _: np.ndarray | None = None) -> None:
         self.get_logger().info(f'creating: {stage} ({100 * fraction:.0f} %)', throttle_duration_sec=2.0)
@@ -260,7 +274,9 @@ class AvatarBuilder(ManagedNode):
 
     def status(self) -> Status:
         """Return the health for the diagnostics."""
-        values = {'job': self._job.running or 'none', 'avatars': len(self._published or ()),
+        job = self._job.running
+        values = {'job': job or 'none', 'stage': self._stage if job else 'none',
+                  'progress': self._fraction if job else math.nan, 'avatars': len(self._published or ()),
                   'damaged files': len(self._damaged), 'directory': self.settings.value.avatar_dir or 'default'}
         if not self.active:
             return Status(WARN, 'not active', values)
@@ -268,7 +284,7 @@ class AvatarBuilder(ManagedNode):
             return Status(ERROR, self._problem, values)
         if self._damaged:
             return Status(WARN, '; '.join(self._damaged)[:500], values)
-        return Status(OK, f'busy with {self._job.running}' if self._job.running else 'ready', values)
+        return Status(OK, f'busy with {job}' if job else 'ready', values)
 
 
 class _Feedback:

@@ -263,7 +263,8 @@ class AvatarDriver(ManagedNode):
             'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
             'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted,
             'source': config.source, 'view': config.view, 'device': config.device,
-            'avatar': puppet.record.avatar_id if puppet else 'none'}
+            'avatar': puppet.record.avatar_id if puppet else 'none',
+            'avatar sha256': puppet.record.sha256 if puppet else 'none'}
         level, reason = self._health(report.seconds_since_input, puppet)
         return Status(level, reason, values)
 

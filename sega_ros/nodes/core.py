@@ -190,7 +190,7 @@ class SegaPuppet:
 
     def __init__(self, record: AvatarRecord, avatar, head, device: str) -> None:
         """Prepare `avatar` for rendering and render one neutral frame, so that the first real one is not late."""
-        from sega_ros.avatar.driver import AvatarDriver
+        from sega_ros.avatar.drive import AvatarDriver
         from sega_ros.avatar.idle import neutral_expression
 
         self.record, self.n_expression = record, head.n_expression
@@ -204,9 +204,12 @@ class SegaPuppet:
 
 
 def _view(view: ViewRequest):
-    from sega_ros.avatar.view import View
+    from sega_ros.avatar.drive import View
 
-    options = {name: getattr(view, name) for name in ('distance', 'background') if getattr(view, name)}
+    options = {'distance': view.distance} if view.distance else {}
+    if view.background:
+        digits = view.background.removeprefix('#')
+        options['background'] = tuple(int(digits[k:k + 2], 16) / 255 for k in (0, 2, 4))
     return View(kind=view.kind, size=view.size, yaw=view.yaw, pitch=view.pitch, **options)
 
 
