@@ -112,7 +112,8 @@ def _over_tiles(frame: Frame, threads: int, work: Callable) -> None:
         # A tile costs something even when it is empty: as much as about two pairs.
         cost = (offsets[tile0 : tile1 + 1] - offsets[tile0]) + 2 * np.arange(tile1 - tile0 + 1)
         cuts = tile0 + np.searchsorted(cost, cost[-1] * np.arange(threads + 1) / threads)
-        jobs = [_pool(threads, os.getpid()).submit(work, p, pairs, offsets, cuts[p], cuts[p + 1]) for p in range(1, threads)]
+        submit = _pool(threads, os.getpid()).submit
+        jobs = [submit(work, p, pairs, offsets, cuts[p], cuts[p + 1]) for p in range(1, threads)]
         work(0, pairs, offsets, tile0, cuts[1])
         for job in jobs:
             job.result()

@@ -6,6 +6,7 @@ import torch
 from render_scenes import FIELDS, assert_pictures_agree, camera_of, cloud, outputs_and_gradients
 
 from sega_ros.camera import orbit_camera
+from sega_ros.evaluation.bench_render import frontal_camera, surface_splats
 from sega_ros.render import rasterize, rasterize_arrays
 from sega_ros.types import Camera, Splats, replace
 
@@ -140,3 +141,10 @@ def test_arrays_give_the_same_picture_as_tensors():
     out = np.empty((45, 80, 3), np.uint8)
     assert rasterize_arrays(*arrays, camera, background=background.numpy(), out=out) is out
     assert np.abs(out - wanted.image.numpy().clip(0, 1) * 255).max() <= 0.5 + 1e-3
+
+
+def test_avatar_like_surface_keeps_the_contract():
+    splats, camera = surface_splats(6000), frontal_camera(160)
+    pictures = [rasterize(splats, camera, background=WHITE, backend=b) for b in ('cpu', 'reference')]
+    assert_pictures_agree(*(p.image for p in pictures))
+    assert_pictures_agree(*(p.alpha for p in pictures))
