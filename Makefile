@@ -1,4 +1,4 @@
-# make setup | test | demo | lint | colcon-test | clean
+# make setup | test | demo | lint | docs | colcon-test | clean
 PYTHON ?= python3
 VENV ?= .venv
 # TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids several GB of CUDA libraries; PIP_ARGS go to pip install.
@@ -14,7 +14,7 @@ export OMP_WAIT_POLICY ?= passive
 
 RUN = $(CURDIR)/scripts/env.sh
 
-.PHONY: setup test demo lint colcon-test clean
+.PHONY: setup test demo lint docs colcon-test clean
 
 setup:
 	@$(PYTHON) scripts/setup_venv.py --venv '$(VENV)' --torch-index '$(TORCH_INDEX)' --pip-args '$(PIP_ARGS)'
@@ -28,6 +28,9 @@ demo: setup
 lint: setup
 	@$(RUN) ruff check .
 	@$(RUN) mypy sega_ros
+
+docs: setup
+	@$(RUN) python scripts/write_parameters.py
 
 # The same wheels, but built, installed and imported as a colcon workspace does it.
 colcon-test: setup

@@ -231,6 +231,8 @@ class AvatarDriver(ManagedNode):
         self._frame_problem = ''
 
     def _frame_failed(self, error: Exception) -> None:
+        if not self.context.ok():  # the process ends; publishers are closed under the workers
+            return
         self.statistics.refused()
         known = isinstance(error, SegaError)
         self._frame_problem = str(error) if known else f'{type(error).__name__}: {error}'

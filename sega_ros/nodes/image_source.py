@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
@@ -77,6 +78,10 @@ class ImageSource(Node):
         while not self._stop.is_set() and not self.finished:
             try:
                 self._play()
+            except RCLError:
+                if self.context.ok():
+                    raise
+                return  # the signal that ends the process closed the publisher under this thread
             except SegaError as error:
                 if self._problem != str(error):
                     self.get_logger().error(f'{error}; trying again every {self.config.retry:g} s')

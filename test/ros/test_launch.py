@@ -1,0 +1,47 @@
+"""The launch file with the real launch packages, where they are installed."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip('launch_ros')
+
+from launch import LaunchContext
+from launch_ros.actions import LifecycleNode, Node
+
+PATH = Path(__file__).resolve().parent.parent.parent / 'launch' / 'avatar.launch.py'
+
+
+@pytest.fixture
+def module():
+    spec = importlib.util.spec_from_file_location('avatar_launch', PATH)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+def nodes(module, **arguments):
+    context = LaunchContext()
+    for argument in module.declare_arguments():
+        context.launch_configurations[argument.name] = arguments.get(
+            argument.name, ''.join(part.perform(context) for part in argument.default_value))
+    return [a for a in module.make_nodes(context) if isinstance(a, Node)]
+
+
+def test_arguments_are_described(module):
+    found = {a.name: a.description for a in module.declare_arguments()}
+    assert {'photo', 'camera', 'avatar_id', 'view', 'device', 'namespace', 'params_file', 'autostart'} <= found.keys()
+    assert all(len(text) > 10 for text in found.values())
+
+
+@pytest.mark.parametrize(('camera', 'count'), [('/front/image', 2), ('/front/image/compressed', 2), ('0', 3),
+                                               ('clip.mp4', 3)])
+def test_an_image_source_plays_devices_and_clips(module, camera, count):
+    made = nodes(module, camera=camera)
+    assert len(made) == count
+    assert sum(isinstance(node, LifecycleNode) for node in made) == 2
+
+
+def test_the_whole_description_loads(module):
+    assert module.generate_launch_description().entities
