@@ -23,7 +23,8 @@ examples:
 
 def add_parser(commands) -> None:
     """Add the command to `sega`."""
-    parser = new_command(commands, 'drive', run, summary='drive an avatar with a clip or a camera', description=_DESCRIPTION)
+    summary = 'drive an avatar with a clip or a camera'
+    parser = new_command(commands, 'drive', run, summary=summary, description=_DESCRIPTION)
     add_avatar(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument('--video', metavar='IN', help='clip with one face')
@@ -33,10 +34,11 @@ def add_parser(commands) -> None:
                         help='where the avatar is seen from (default: frontal)')
     parser.add_argument('--size', type=size, default=(512, 512), metavar='PX|WxH', help='of the output (default: 512)')
     add_view(parser, distance_help='from the camera to the head (default: the view\'s own)')
-    parser.add_argument('--background', type=color, default=None, metavar='COLOR', help='name or #rrggbb (default: the avatar\'s)')
+    parser.add_argument('--background', type=color, metavar='COLOR', help='name or #rrggbb (default: the avatar\'s)')
     parser.add_argument('--driver-identity', choices=('auto', 'avatar', 'fit'), default='auto',
                         help='whose face shape the tracking assumes (default: auto)')
-    parser.add_argument('--seconds', type=seconds, default=10.0, metavar='S', help='how long a camera is recorded (default: 10)')
+    parser.add_argument('--seconds', type=seconds, default=10.0, metavar='S',
+                        help='how long a camera is recorded (default: 10)')
     add_head(parser)
 
 
@@ -59,9 +61,10 @@ def run(args, output) -> dict:
         result = session.report()
     if result['frames_without_face']:
         output.warn(f'no face in {result["frames_without_face"]} of {result["frames"]} frames: the avatar rests there')
+    (height, width), rate = writer.size, float(writer.fps)
     return {
-        'avatar': args.avatar, 'out': args.out, 'view': args.view, 'frames': writer.frame_count, 'fps': float(writer.fps),
-        'width': writer.size[1], 'height': writer.size[0], **{k: v for k, v in result.items() if k != 'frames'},
-        'text': f'{args.out}: {writer.frame_count} frames of {writer.size[1]}x{writer.size[0]} at {float(writer.fps):g} Hz, '
+        'avatar': args.avatar, 'out': args.out, 'view': args.view, **result,
+        'frames': writer.frame_count, 'fps': rate, 'width': width, 'height': height,
+        'text': f'{args.out}: {writer.frame_count} frames of {width}x{height} at {rate:g} Hz, '
                 f'{result["ms_per_frame_p50"]:.1f} ms a frame',
     }

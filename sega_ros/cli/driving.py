@@ -15,7 +15,8 @@ class Session:
         from sega_ros.tracking.tracker import FaceTracker
 
         head, embedding = load_head_and_embedding(args.head, output)
-        self.view = View(args.view, size=reader.size if args.view == 'input' else args.size, yaw=args.yaw, pitch=args.pitch,
+        size = reader.size if args.view == 'input' else args.size
+        self.view = View(args.view, size=size, yaw=args.yaw, pitch=args.pitch,
                          **({} if args.distance is None else {'distance': args.distance}),
                          **({} if args.background is None else {'background': args.background}))
         self._driver = AvatarDriver(avatar, head)
@@ -66,7 +67,7 @@ class Session:
         return rendered
 
     def report(self) -> dict:
-        """Return frames, frames without a face and milliseconds per frame; the first frames, which compile, don't count."""
+        """Return frames, those without a face, and milliseconds per frame (less the first ones, which compile)."""
         times = self._times[min(3, len(self._times) - 1):]
         return {
             'frames': self._count, 'frames_without_face': self._lost, 'driver_identity': self.identity,

@@ -21,10 +21,11 @@ def add_parser(commands) -> None:
     parser.add_argument('--out', required=True, metavar='PNG|MP4', help='picture, or clip of a turntable')
     add_view(parser, distance_help='from the camera to the head (default: as fills the picture)')
     parser.add_argument('--size', type=size, default=(512, 512), metavar='PX|WxH', help='of the output (default: 512)')
-    parser.add_argument('--background', type=color, default=None, metavar='COLOR', help='name or #rrggbb (default: the avatar\'s)')
-    parser.add_argument('--swing', type=degrees, default=degrees('40'), metavar='DEG', help='turntable: to either side (default: 40)')
+    parser.add_argument('--background', type=color, metavar='COLOR', help='name or #rrggbb (default: the avatar\'s)')
+    parser.add_argument('--swing', type=degrees, default=degrees('40'), metavar='DEG',
+                        help='turntable: to either side (default: 40)')
     parser.add_argument('--seconds', type=seconds, default=4.0, metavar='S', help='turntable: length (default: 4)')
-    parser.add_argument('--fps', type=rate, default=30.0, metavar='HZ', help='turntable: frames per second (default: 30)')
+    parser.add_argument('--fps', type=rate, default=30.0, metavar='HZ', help='turntable: frame rate (default: 30)')
     add_head(parser)
 
 
@@ -63,7 +64,7 @@ def run(args, output) -> dict:
 
 
 def turntable(yaw: float, swing: float, count: int) -> list[float]:
-    """Angles (radians) of `count` frames around `yaw`: back and forth, or all around for a swing of pi; loops smoothly."""
+    """Angles (radians) of `count` frames around `yaw`: back and forth, or all around for a swing of pi; a loop."""
     import math
 
     turns = [2 * math.pi * k / count for k in range(count)]

@@ -1,13 +1,18 @@
 """What surrounds the head in a picture: a shirt that stays while the head turns, and a blurred room."""
 
+from itertools import pairwise
+
 import numpy as np
 
-# Rings of the shirt below its collar: half width, half depth, height in front, height behind, middle z (metres).
+# Rings of the shirt below its collar, metres: half width, half depth, height in front and behind, middle z.
 _RINGS = np.array([
-    [0.115, 0.086, -0.166, -0.118, -0.064], [0.160, 0.098, -0.186, -0.150, -0.068], [0.205, 0.108, -0.222, -0.192, -0.070],
+    [0.115, 0.086, -0.166, -0.118, -0.064], [0.160, 0.098, -0.186, -0.150, -0.068],
+    [0.205, 0.108, -0.222, -0.192, -0.070],
     [0.225, 0.118, -0.290, -0.270, -0.070], [0.230, 0.125, -0.600, -0.600, -0.070]])
 # The collar around the neck: metres off the skin, metres above the collar's plane.
-_COLLAR = np.array([[-0.052, -0.035], [-0.015, -0.028], [0.000, -0.012], [0.004, 0.000], [0.0065, 0.0025], [0.009, 0.000], [0.011, -0.010]])
+_COLLAR = np.array([
+    [-0.052, -0.035], [-0.015, -0.028], [0.000, -0.012], [0.004, 0.000], [0.0065, 0.0025], [0.009, 0.000],
+    [0.011, -0.010]])
 _SPOKES = 64
 _MIDDLE = -0.055  # z of the neck's axis
 
@@ -27,7 +32,7 @@ def shirt(neck: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rings.append(np.stack([x, collar_height(z) + above, z], 1))
     rings += [_ring(turn, *ring) for ring in _RINGS]
     points = [rings[0]]
-    for k, (a, b) in enumerate(zip(rings[:-1], rings[1:], strict=True)):
+    for k, (a, b) in enumerate(pairwise(rings)):
         steps = 1 if k < len(_COLLAR) - 1 else 5
         points += [a + (b - a) * (i / steps) for i in range(1, steps + 1)]
     index = np.arange(len(points) * _SPOKES).reshape(len(points), _SPOKES)
@@ -43,7 +48,8 @@ def _ring(turn, width: float, depth: float, front: float, back: float, middle: f
     square = np.clip((width - 0.09) / 0.1, 0, 1) * 0.35
     x = np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** (1 - square)
     droop = np.clip((np.abs(x) * width - 0.1) / 0.13, 0, 1) ** 2 * 0.035
-    return np.stack([width * x, back + (front - back) * (0.5 + 0.5 * np.cos(turn)) - droop, middle + depth * np.cos(turn)], 1)
+    y = back + (front - back) * (0.5 + 0.5 * np.cos(turn)) - droop
+    return np.stack([width * x, y, middle + depth * np.cos(turn)], 1)
 
 
 def _neck_radius(neck: np.ndarray, turn: np.ndarray) -> np.ndarray:
@@ -57,7 +63,7 @@ def _neck_radius(neck: np.ndarray, turn: np.ndarray) -> np.ndarray:
 
 
 def neck_cover(points: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    """Positive [N] where the shirt leaves skin at `points` [N, 3] visible (metres from the cut); `neck` as in `shirt`."""
+    """Metres from the cut [N], positive where the shirt leaves skin at `points` [N, 3] visible; `neck`: see `shirt`."""
     turn = np.linspace(-np.pi, np.pi, _SPOKES)
     radius = np.interp(np.arctan2(points[:, 0], points[:, 2] - _MIDDLE), turn, _neck_radius(neck, turn))
     outside = np.hypot(points[:, 0], points[:, 2] - _MIDDLE) - radius + 0.0005

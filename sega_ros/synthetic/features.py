@@ -49,7 +49,8 @@ def find_features(head: HeadModel) -> Features:
     middle = face[np.abs(face[:, 0]) < 0.01]
     between = middle[(middle[:, 1] > mouth[1]) & (middle[:, 1] < eyes[0, 1])]
     below = middle[(middle[:, 1] < mouth[1] - 0.025) & (middle[:, 2] > mouth[2] - 0.03)]
-    return Features(eyes, radius, margins, mouth, width, between[between[:, 2].argmax()], below[below[:, 2].argmax()], ring)
+    nose_tip, chin = between[between[:, 2].argmax()], below[below[:, 2].argmax()]
+    return Features(eyes, radius, margins, mouth, width, nose_tip, chin, ring)
 
 
 def _border(faces: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from sega_ros.synthetic.features import Features, smoothstep
 from sega_ros.synthetic.look import Look
 from sega_ros.types import Region
 
-SHELLS = 13
+SHELLS = 11
 _WHORL = np.array([0.02, 0.85, -0.53]) / np.linalg.norm([0.02, 0.85, -0.53])  # where the hair turns, seen from inside
 _CENTER = np.array([0.0, 0.045, -0.035])  # of the cranium
 _RADIUS = 0.085  # of the cranium, metres
@@ -120,26 +120,28 @@ class Curtain:
     flow: np.ndarray  # [C, 3] direction of the strands
 
 
-_LAYERS = np.array([[0.95, 0.016], [0.8, 0.013], [0.62, 0.010], [0.45, 0.006], [0.3, 0.002], [0.18, -0.002]])  # level, metres
+# Sheets of a curtain: alpha level, metres outwards.
+_LAYERS = np.array([[0.95, 0.016], [0.8, 0.013], [0.62, 0.010], [0.45, 0.006], [0.3, 0.002], [0.18, -0.002]])
 _AROUND, _DOWN = 49, 15
 
 
 def hang_curtain(look: Look, width: float, *, seed: int) -> Curtain:
-    """Return hair that reaches `look.hair_curtain` metres below the ears of a head of half `width` (metres, at the ears)."""
+    """Return hair that reaches `look.hair_curtain` metres below the ears; `width`: half the head's, there, metres."""
     rng = np.random.default_rng([seed, 57])
     around = np.radians(np.linspace(60, 300, _AROUND))
     down = np.linspace(0, 1, _DOWN)
-    end = -0.02 - look.hair_curtain + 0.008 * np.interp(np.arange(_AROUND), np.arange(0, _AROUND, 6), rng.standard_normal(9))
+    ragged = np.interp(np.arange(_AROUND), np.arange(0, _AROUND, 6), rng.standard_normal(9))
+    end = -0.02 - look.hair_curtain + 0.008 * ragged
     wave = 0.0035 * np.sin(7 * around + rng.uniform(0, 6))
     index = np.arange(_AROUND * _DOWN).reshape(_DOWN, _AROUND)
     a, b, c, d = (x.reshape(-1) for x in (index[:-1, :-1], index[1:, :-1], index[1:, 1:], index[:-1, 1:]))
-    sheet = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])  # counter-clockwise from outside
+    sheet = np.concatenate([np.stack([a, b, c], 1), np.stack([a, c, d], 1)])
     points, faces, attributes, level, flow = [], [], [], [], []
     for k, (height, off) in enumerate(_LAYERS):
         y = 0.078 + (end[None] - 0.078) * down[:, None]
         # Starts on the scalp, passes over the ears, falls in towards the neck.
-        out = np.interp(down, [0, 0.25, 0.5, 1], [-0.014, -0.001, 0.003, -0.008])[:, None] + off * smoothstep(down, 0, 0.3)[:, None]
-        radius = out + wave * down[:, None]
+        out = np.interp(down, [0, 0.25, 0.5, 1], [-0.014, -0.001, 0.003, -0.008]) + off * smoothstep(down, 0, 0.3)
+        radius = out[:, None] + wave * down[:, None]
         x = (width + 0.001 + radius) * np.sin(around)
         z = -0.035 + (0.098 + radius) * np.cos(around)
         sheet_points = np.stack([x, np.broadcast_to(y, x.shape), z], -1)

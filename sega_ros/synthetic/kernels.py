@@ -9,19 +9,26 @@ import numba
 import numpy as np
 
 SKIN, EYE, MOUTH, HAIR, CLOTH = range(5)  # materials
+NOTHING = 255  # no triangle there
 _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
 _EDGE = 1e-5  # barycentric slack, so that shared edges leave no gaps
 
 
 @numba.njit(cache=True, nogil=True)
 def draw_depth(xyz, faces, depth):
-    """Z-buffer of triangles: `xyz` [V, 3] are pixels x, y and an affine depth; the smallest stays in `depth` [H, W]."""
+    """Z-buffer of triangles that face the viewer, without perspective.
+
+    Args:
+        xyz: [V, 3] pixels x, y (down) and depth.
+        faces: [F, 3].
+        depth: [H, W] to draw into; the smallest stays.
+    """
     height, width = depth.shape
     for f in range(faces.shape[0]):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
-        if area == 0.0:
+        if area >= 0.0:
             continue
         left, right = max(0, math.floor(min(ax, bx, cx))), min(width - 1, math.floor(max(ax, bx, cx)))
         top, bottom = max(0, math.floor(min(ay, by, cy))), min(height - 1, math.floor(max(ay, by, cy)))
@@ -39,7 +46,7 @@ def draw_depth(xyz, faces, depth):
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def draw_triangles(xyz, faces, attributes, level, strands, inverse_depth, face_out, bary_out):
+def draw_triangles(xyz, faces, attributes, level, material, strands, inverse_depth, face_out, kind_out, bary_out):
     """Perspective z-buffer with an alpha test.
 
     Args:
@@ -48,8 +55,10 @@ def draw_triangles(xyz, faces, attributes, level, strands, inverse_depth, face_o
         attributes: [F, 3, 3] u, v and cover at the corners.
         level: [F] a pixel of the triangle exists where strand height times cover exceeds it; 0: everywhere;
             negative: likewise with its absolute value, and seen from both sides.
+        material: [F] uint8.
         strands: [S, S] heights in [0, 1], tiled by u, v; S is a power of two.
-        inverse_depth, face_out, bary_out: [H, W], [H, W], [H, W, 3] to draw into; the largest inverse depth wins.
+        inverse_depth, face_out, kind_out, bary_out: [H, W] (three times), [H, W, 3] to draw into: the largest inverse
+            depth wins; `kind_out` is the material.
     """
     height, width = inverse_depth.shape
     side = strands.shape[0]
@@ -85,12 +94,13 @@ def draw_triangles(xyz, faces, attributes, level, strands, inverse_depth, face_o
                             s = p * attributes[f, 0, 0] + q * attributes[f, 1, 0] + r * attributes[f, 2, 0]
                             t = p * attributes[f, 0, 1] + q * attributes[f, 1, 1] + r * attributes[f, 2, 1]
                             cover = p * attributes[f, 0, 2] + q * attributes[f, 1, 2] + r * attributes[f, 2, 2]
-                            i = int(math.floor(t * side)) & (side - 1)
-                            j = int(math.floor(s * side)) & (side - 1)
+                            i = math.floor(t * side) & (side - 1)
+                            j = math.floor(s * side) & (side - 1)
                             shown = strands[i, j] * cover > threshold
                         if shown:
                             inverse_depth[row, column] = near
                             face_out[row, column] = f
+                            kind_out[row, column] = material[f]
                             bary_out[row, column, 0] = p
                             bary_out[row, column, 1] = q
                             bary_out[row, column, 2] = r
@@ -120,42 +130,39 @@ def _lit(shadow, sx, sy, sz, bias):
     if j < 3 or i < 3 or j >= width - 3 or i >= height - 3:
         return 1.0
     total = 0.0
-    for di in (-2, 0, 2):
-        for dj in (-2, 0, 2):
+    for di in range(-2, 3, 2):
+        for dj in range(-2, 3, 2):
             gap = (sz - shadow[i + di, j + dj] - bias) * 600.0  # fades in over 1.7 mm
             total += 1.0 - min(max(gap, 0.0), 1.0)
     return total / 9.0
 
 
 @numba.njit(inline='always')
-def _shaded_at(face_at, material, row, column):
+def _shaded_at(kind_at, row, column):
     """Which sample of a 2 x 2 pixel this one takes its colour from: 0 itself, 1 its neighbour, 2 the pixel's first.
 
     Skin and cloth vary slowly; hair keeps two of four samples, eyes all.
     """
-    kind = material[face_at[row, column]]
-    other = face_at[row, column ^ 1]
-    if kind == EYE or other < 0 or material[other] != kind:
+    kind = kind_at[row, column]
+    if kind == EYE or kind_at[row, column ^ 1] != kind:
         return 0
-    if kind == SKIN or kind == CLOTH:
-        third, fourth = face_at[row ^ 1, column], face_at[row ^ 1, column ^ 1]
-        if third >= 0 and fourth >= 0 and material[third] == kind and material[fourth] == kind:
-            return 2 if (row | column) & 1 else 0
+    if kind in (SKIN, CLOTH) and kind_at[row ^ 1, column] == kind and kind_at[row ^ 1, column ^ 1] == kind:
+        return 2 if (row | column) & 1 else 0
     return (row ^ column) & 1
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def shade(
-    points, normals, tangents, occlusion, faces, attributes, material, root, face_at, bary_at, skin, hair_color, cloth_color,
-    lights, light_colors, ambient, shadow, light_matrix, sparse, out,
+def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off is compiled, but no easier to read
+    points, normals, tangents, occlusion, faces, attributes, root, face_at, kind_at, bary_at, skin,
+    hair_color, cloth_color, lights, light_colors, ambient, shadow, light_matrix, sparse, out,
 ):
     """Linear RGB of every pixel that shows a triangle, into `out` [H, W, 3].
 
     Args:
         points, normals, tangents: [V, 3] camera frame.
         occlusion: [V] ambient light that arrives, [0, 1].
-        faces, attributes, material, root: [F, 3], [F, 3, 3], [F], [F] height above the scalp in [0, 1] (hair).
-        face_at, bary_at: what `draw_triangles` found.
+        faces, attributes, root: [F, 3], [F, 3, 3], [F] height above the scalp in [0, 1] (hair).
+        face_at, kind_at, bary_at: what `draw_triangles` found.
         skin: [S, S, 4] linear RGB and gloss.
         hair_color, cloth_color: [2, 3] root and tip; dark and light.
         lights, light_colors: [3, 3] unit directions towards key, fill and rim light; linear RGB.
@@ -168,9 +175,10 @@ def shade(
     n, p, t = np.zeros(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
     for row in range(height):
         for column in range(width):
-            f = face_at[row, column]
-            if f < 0 or (sparse and _shaded_at(face_at, material, row, column)):
+            kind = kind_at[row, column]
+            if kind == NOTHING or (sparse and _shaded_at(kind_at, row, column)):
                 continue
+            f = face_at[row, column]
             u, v, w = bary_at[row, column, 0], bary_at[row, column, 1], bary_at[row, column, 2]
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
             for k in range(3):
@@ -183,7 +191,6 @@ def shade(
             n[2] *= scale
             ex, ey, ez = -p[0] * far, -p[1] * far, -p[2] * far  # towards the eye of the camera
             reach = u * occlusion[a] + v * occlusion[b] + w * occlusion[c]
-            kind = material[f]
             s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
             q = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
             if kind == HAIR:
@@ -199,8 +206,8 @@ def shade(
                     t[k] *= scale
                     texel[k] = (hair_color[0, k] * (1 - tip) + hair_color[1, k] * tip) * tone
             elif kind == CLOTH:
+                weave = 0.5 + 0.5 * math.sin(s * 2600.0) * math.sin(q * 2600.0)
                 for k in range(3):
-                    weave = 0.5 + 0.5 * math.sin(s * 2600.0) * math.sin(q * 2600.0)
                     texel[k] = cloth_color[0, k] * (1 - weave) + cloth_color[1, k] * weave
             else:
                 _texel(skin, s, q, texel)
@@ -220,7 +227,7 @@ def shade(
                 wrap = 0.0
                 if kind == SKIN:
                     wrap = 0.38 - 0.12 * k
-                elif kind == EYE or kind == MOUTH:
+                elif kind in (EYE, MOUTH):
                     wrap = 0.25
                 total = (ambient[0, k] * up + ambient[1, k] * (1 - up)) * reach
                 for m in range(3):
@@ -269,8 +276,8 @@ def shade(
     if sparse:
         for row in range(height):
             for column in range(width):
-                if face_at[row, column] >= 0:
-                    source = _shaded_at(face_at, material, row, column)
+                if kind_at[row, column] != NOTHING:
+                    source = _shaded_at(kind_at, row, column)
                     if source:
                         i, j = (row, column ^ 1) if source == 1 else (row & ~1, column & ~1)
                         for k in range(3):
@@ -278,9 +285,11 @@ def shade(
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def finish(linear, face_at, background, factor, curve, out):
-    """Average `factor` x `factor` samples of `linear`, or of `background` where no triangle is, and put the result
-    through the tone `curve` (over [0, 4)) as uint8."""
+def finish(linear, kind_at, background, factor, curve, out):
+    """Average `factor` x `factor` samples and put them through the tone `curve` (over [0, 4)) as uint8.
+
+    Samples without a triangle take the pixel's `background`.
+    """
     height, width = out.shape[:2]
     steps = curve.shape[0]
     share = 1.0 / (factor * factor)
@@ -291,7 +300,7 @@ def finish(linear, face_at, background, factor, curve, out):
             free = 0
             for i in range(row * factor, (row + 1) * factor):
                 for j in range(column * factor, (column + 1) * factor):
-                    if face_at[i, j] < 0:
+                    if kind_at[i, j] == NOTHING:
                         free += 1
                         continue
                     for k in range(3):

@@ -48,7 +48,7 @@ class Performer:
         self._background = backdrop(self.person.look.backdrop, size, seed=self.person.seed)
 
     def frame(self, t: float) -> tuple[np.ndarray, FlameParams, Camera]:
-        """Return picture (uint8 RGB [H, W, 3]), parameters and camera (its viewmat is the head's pose) at `t` seconds."""
+        """Return picture (uint8 RGB [H, W, 3]), parameters and camera (viewmat: the head's pose) at `t` seconds."""
         params, camera = self.truth(t)
         image = draw_person(self.person, params, camera, rest_viewmat=pose_to_viewmat(FRONTAL, self._rest),
                             background=self._background, samples=self._samples)
@@ -79,7 +79,7 @@ class Performer:
 
 
 def rotvec_of(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Axis-angle [3] float32 of a turn to the left by `yaw`, then up by `pitch`, then to the left shoulder by `roll`."""
+    """Axis-angle [3] float32 of a turn left by `yaw`, then up by `pitch`, then to the left shoulder by `roll`."""
     from scipy.spatial.transform import Rotation
 
     return Rotation.from_euler('yxz', [yaw, -pitch, -roll]).as_rotvec().astype(np.float32)

@@ -18,6 +18,7 @@ from sega_ros.synthetic.skin import LIP_DEPTH, paint
 from sega_ros.types import Camera, FlameParams, Region
 
 _SHAPE_SPREAD = 0.7  # standard deviations of identity: people, not caricatures
+_INSIDE = (Region.EYES, Region.MOUTH, Region.TEETH)  # throw no shadow
 _CUT = 1e-9  # alpha level at which a triangle shows wherever its cover is positive
 
 
@@ -37,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Person:
-    """One synthetic identity, ready to be drawn. Its scene holds head, hair shells, hair curtain, shirt in this order."""
+    """One synthetic identity, ready to be drawn; the scene's parts are head, hair shells, hair curtain and shirt."""
 
     head: HeadModel
     look: Look
@@ -107,7 +108,7 @@ def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.n
     uv = np.concatenate([head.uvs[head.uv_faces[shown]], above[..., None]], 2)
     # The neck ends along the shirt, by the alpha test that hair uses.
     level = np.where((above < 0).any(1), _CUT, 0.0)
-    return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), np.ones(len(faces), bool), sky)
+    return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), ~np.isin(region, _INSIDE), sky)
 
 
 def _shell_part(hair: Hair) -> Part:
@@ -118,7 +119,7 @@ def _shell_part(hair: Hair) -> Part:
     heights = np.repeat(hair.heights[order], len(hair.faces))
     return Part(
         SHELLS * len(hair.vertices), faces, np.tile(attributes, (SHELLS, 1, 1)), np.full(len(faces), kernels.HAIR),
-        heights * 0.97, heights, np.repeat(np.isin(order, (4, 9)), len(hair.faces)),
+        heights * 0.97, heights, np.repeat(order == SHELLS // 2, len(hair.faces)),
         np.repeat(0.35 + 0.65 * hair.heights, len(hair.vertices)))
 
 
@@ -145,8 +146,9 @@ def _assemble(parts: list[Part], look: Look, skin: np.ndarray, strands: np.ndarr
 
     return Scene(
         faces=np.concatenate([p.faces + start for p, start in zip(parts, starts[:-1], strict=True)]).astype(np.int64),
-        attributes=joined('attributes', np.float32), material=joined('material', np.int64), level=joined('level', np.float32),
-        root=joined('root', np.float32), casts=joined('casts', bool), skin=skin, strands=strands,
+        attributes=joined('attributes', np.float32), material=joined('material', np.uint8),
+        level=joined('level', np.float32), root=joined('root', np.float32), casts=joined('casts', bool),
+        skin=skin, strands=strands,
         hair_color=srgb_to_linear(look.hair).astype(np.float32),
         cloth_color=np.stack([cloth * 0.9, cloth * 1.08]).astype(np.float32))
 
@@ -161,9 +163,9 @@ def _occlusion(points: np.ndarray, faces: np.ndarray, *, directions: int = 48, s
     scale = size / (2.05 * np.linalg.norm(points - center, axis=1).max())
     for y, a in zip(up, turn, strict=True):
         axis = np.array([np.sqrt(1 - y * y) * np.cos(a), y, np.sqrt(1 - y * y) * np.sin(a)])
-        side = np.cross(axis, [0.0, 1.0, 0.0])
+        side = np.cross([0.0, 1.0, 0.0], axis)
         side /= np.linalg.norm(side)
-        frame = np.stack([side * scale, np.cross(axis, side) * scale, -axis])
+        frame = np.stack([side * scale, -np.cross(axis, side) * scale, -axis])
         xyz = ((points - center) @ frame.T + [size / 2, size / 2, 0]).astype(np.float32)
         depth = np.full((size, size), np.inf, np.float32)
         kernels.draw_depth(xyz, faces.astype(np.int64), depth)

@@ -34,7 +34,7 @@ class Scene:
 
     faces: np.ndarray  # [F, 3] int64
     attributes: np.ndarray  # [F, 3, 3] float32: u, v, cover at the corners
-    material: np.ndarray  # [F] int64, see `kernels`
+    material: np.ndarray  # [F] uint8, see `kernels`
     level: np.ndarray  # [F] float32 alpha test
     root: np.ndarray  # [F] float32 height above the scalp, [0, 1]
     casts: np.ndarray  # [F] bool: throws shadows
@@ -68,21 +68,22 @@ def render(
     xyz[:, 1] = (points[:, 1] / points[:, 2] * camera.fy + camera.cy) * samples
     xyz[:, 2] = points[:, 2]
     inverse_depth = np.zeros((height, width), np.float32)
-    face_at = np.full((height, width), -1, np.int32)
+    face_at = np.empty((height, width), np.int32)
+    kind_at = np.full((height, width), kernels.NOTHING, np.uint8)
     bary_at = np.empty((height, width, 3), np.float32)
     kernels.draw_triangles(
-        xyz, scene.faces, scene.attributes, scene.level, scene.strands, inverse_depth, face_at,
+        xyz, scene.faces, scene.attributes, scene.level, scene.material, scene.strands, inverse_depth, face_at, kind_at,
         bary_at)
     matrix = _light_matrix(lighting.directions[0], shadow_center)
     shadow = np.full((SHADOW_SIZE, SHADOW_SIZE), np.inf, np.float32)
     kernels.draw_depth((points @ matrix[:, :3].T + matrix[:, 3]).astype(np.float32), scene.faces[scene.casts], shadow)
     linear = np.empty((height, width, 3), np.float32)
     kernels.shade(
-        points, normals, tangents, occlusion, scene.faces, scene.attributes, scene.material, scene.root, face_at, bary_at,
+        points, normals, tangents, occlusion, scene.faces, scene.attributes, scene.root, face_at, kind_at, bary_at,
         scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient,
         shadow, matrix, samples == 2, linear)
     out = np.empty((camera.height, camera.width, 3), np.uint8)
-    kernels.finish(linear, face_at, background, samples, tone_curve(), out)
+    kernels.finish(linear, kind_at, background, samples, tone_curve(), out)
     return out
 
 

@@ -12,15 +12,17 @@ PERIOD = 10.0  # seconds
 # Mouth shapes of speech: units and, under 'jaw', the jaw's opening in radians.
 VISEMES = {
     'rest': {},
-    'aa': {'jaw': 0.24, 'mouthLowerDownLeft': 0.25, 'mouthLowerDownRight': 0.25, 'mouthUpperUpLeft': 0.15, 'mouthUpperUpRight': 0.15},
-    'ee': {'jaw': 0.09, 'mouthStretchLeft': 0.45, 'mouthStretchRight': 0.45, 'mouthSmileLeft': 0.25, 'mouthSmileRight': 0.25,
-           'mouthLowerDownLeft': 0.35, 'mouthLowerDownRight': 0.35, 'mouthUpperUpLeft': 0.2, 'mouthUpperUpRight': 0.2},
+    'aa': {'jaw': 0.24, 'mouthLowerDownLeft': 0.25, 'mouthLowerDownRight': 0.25, 'mouthUpperUpLeft': 0.15,
+           'mouthUpperUpRight': 0.15},
+    'ee': {'jaw': 0.09, 'mouthStretchLeft': 0.45, 'mouthStretchRight': 0.45, 'mouthSmileLeft': 0.25,
+           'mouthSmileRight': 0.25, 'mouthLowerDownLeft': 0.35, 'mouthLowerDownRight': 0.35, 'mouthUpperUpLeft': 0.2,
+           'mouthUpperUpRight': 0.2},
     'oo': {'jaw': 0.08, 'mouthPucker': 0.75, 'mouthFunnel': 0.2},
     'oh': {'jaw': 0.19, 'mouthFunnel': 0.6, 'mouthPucker': 0.2},
     'mm': {'mouthPressLeft': 0.5, 'mouthPressRight': 0.5, 'mouthRollLower': 0.25, 'mouthRollUpper': 0.25},
     'ff': {'jaw': 0.04, 'mouthRollLower': 0.6, 'mouthUpperUpLeft': 0.3, 'mouthUpperUpRight': 0.3},
-    'ss': {'jaw': 0.04, 'mouthStretchLeft': 0.25, 'mouthStretchRight': 0.25, 'mouthLowerDownLeft': 0.4, 'mouthLowerDownRight': 0.4,
-           'mouthUpperUpLeft': 0.3, 'mouthUpperUpRight': 0.3},
+    'ss': {'jaw': 0.04, 'mouthStretchLeft': 0.25, 'mouthStretchRight': 0.25, 'mouthLowerDownLeft': 0.4,
+           'mouthLowerDownRight': 0.4, 'mouthUpperUpLeft': 0.3, 'mouthUpperUpRight': 0.3},
 }
 _SPEECH = (
     (0.4, 'mm aa ss ee mm oo rest aa ff ee oh ss aa mm ee rest oo aa ss ee'),
@@ -32,13 +34,15 @@ _SYLLABLE = 0.19  # seconds between mouth shapes
 _MOODS = {
     'mouthSmile': ((4.7, 7.0, 0.9),), 'cheekSquint': ((4.9, 6.9, 0.6),), 'mouthUpperUp': ((5.0, 6.7, 0.7),),
     'mouthLowerDown': ((5.0, 6.7, 0.3),), 'eyeSquint': ((4.9, 6.8, 0.25),),
-    'browInnerUp': ((1.4, 2.4, 0.7), (6.4, 7.6, 0.5)), 'browOuterUp': ((1.4, 2.4, 0.8),), 'browDown': ((7.9, 9.2, 0.7),),
+    'browInnerUp': ((1.4, 2.4, 0.7), (6.4, 7.6, 0.5)), 'browOuterUp': ((1.4, 2.4, 0.8),),
+    'browDown': ((7.9, 9.2, 0.7),),
     'noseSneer': ((8.2, 9.1, 0.25),), 'mouthFrown': ((9.0, 9.8, 0.35),),
 }
 _BLINKS = (0.85, 2.65, 4.45, 6.95, 8.75)  # seconds
 _BLINK = 0.30  # seconds, closing and opening
-_GAZE = (  # seconds, yaw to the subject's left and pitch up (degrees): where the eyes jump to
-    (0.0, 0, 0), (1.3, -12, 6), (2.7, 10, -3), (3.6, 0, 0), (4.4, 16, 0), (5.3, 0, 0), (7.0, -18, -6), (7.8, 0, 2), (9.1, 6, -12), (9.7, 0, 0),
+_GAZE = (  # seconds; degrees to the subject's left and up: where the eyes jump to
+    (0.0, 0, 0), (1.3, -12, 6), (2.7, 10, -3), (3.6, 0, 0), (4.4, 16, 0), (5.3, 0, 0), (7.0, -18, -6), (7.8, 0, 2),
+    (9.1, 6, -12), (9.7, 0, 0),
 )
 _SACCADE = 0.07  # seconds
 
@@ -125,7 +129,8 @@ class Script:
 
     def _shift(self, t: float) -> tuple[float, float, float]:
         w = 2 * np.pi / PERIOD
-        return (0.006 * np.sin(w * t + self._phase[1]), 0.003 * np.sin(3 * w * t), 0.008 * np.sin(2 * w * t + self._phase[3]))
+        side, near = np.sin(w * t + self._phase[1]), np.sin(2 * w * t + self._phase[3])
+        return float(0.006 * side), float(0.003 * np.sin(3 * w * t)), float(0.008 * near)
 
 
 def _smooth(x: float) -> float:
@@ -140,10 +145,10 @@ def _bump(t: float, start: float, end: float, *, edge: float = 0.35) -> float:
 
 
 def _hat(x: float) -> float:
-    """Raised cosine over [-1, 1]; neighbours one apart sum to 1."""
+    """Return a raised cosine over [-1, 1]; neighbours one apart sum to 1."""
     return 0.5 + 0.5 * float(np.cos(np.pi * x)) if abs(x) < 1 else 0.0
 
 
 def _blink(x: float) -> float:
-    """Closing is twice as fast as opening; x in [0, 1] over the whole blink."""
+    """Return how closed the lids are at x in [0, 1] of a blink; closing is twice as fast as opening."""
     return _smooth(x / 0.33) * _smooth((1 - x) / 0.6) if 0 < x < 1 else 0.0

@@ -117,7 +117,8 @@ def _skin(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np
     color, lips = _lips(color, p, texels.region, look, features, seed)
     color = _lids(color, p, texels.normals, texels.region, look, features)
     color = _brows(color, p, look, features, seed)
-    color = _mix(color, look.hair[0], 0.65 * hair_cover(p, seed=seed)[0] * np.isin(texels.region, (Region.SCALP, Region.FACE)))
+    hairy = hair_cover(p, seed=seed)[0] * np.isin(texels.region, (Region.SCALP, Region.FACE))
+    color = _mix(color, look.hair[0], 0.65 * hairy)
     oily = 0.55 + 0.5 * _spot(p, features.nose_tip, 0.014) + 0.25 * _spot(p, [0, 0.08, 0.05], 0.03)
     gloss = np.clip(oily + 0.25 * pores + 0.12 * mottle, 0.1, 1.5) * (1 - 0.4 * (texels.region == Region.NECK))
     return color, np.where(lips > 0.01, gloss + 1.1 * lips, gloss)
@@ -125,12 +126,12 @@ def _skin(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np
 
 def _tint(color, p, look: Look, features: Features) -> np.ndarray:
     """Blood near the surface: nose, cheeks, ears, chin; thin skin under the eyes; a paler forehead."""
-    left = features.eyes[0]
-    red = 0.55 * _spot(p, features.nose_tip, 0.016) + 0.5 * _both(p, left + [0.006, -0.036, 0.01], 0.024)
+    left, nose = features.eyes[0], features.nose_tip
+    red = 0.55 * _spot(p, nose, 0.016) + 0.5 * _both(p, left + np.array([0.006, -0.036, 0.01]), 0.024)
     red += 0.25 * _spot(p, features.chin, 0.02) + 0.8 * _both(p, [0.078, 0.01, -0.045], 0.025)
-    red += 0.35 * _both(p, [features.nose_tip[0] + 0.016, features.nose_tip[1] - 0.004, features.nose_tip[2] - 0.016], 0.007)
+    red += 0.35 * _both(p, nose + np.array([0.016, -0.004, -0.016]), 0.007)
     color = color * (1 + look.redness * red[:, None] * np.array([0.03, -0.17, -0.15]))
-    under = _both(p, left + [0.001, -0.014, 0.008], [0.013, 0.006, 0.02])
+    under = _both(p, left + np.array([0.001, -0.014, 0.008]), [0.013, 0.006, 0.02])
     color = color * (1 - under[:, None] * (0.07 + 0.08 * look.age) * np.array([0.8, 1.0, 0.75]))
     pale = _spot(p, [0, 0.085, 0.05], 0.04)
     return color * (1 + pale[:, None] * np.array([0.015, 0.02, 0.01]))
@@ -146,8 +147,8 @@ def _freckles(color, p, look: Look, features: Features, seed: int) -> np.ndarray
         return color
     moles = front[rng.integers(len(front), size=rng.integers(1, 6))]
     spots = [(k, rng.uniform(0.0006, 0.0013), 0.75) for k in moles]
-    likely = (_both(p[front], features.eyes[0] + [0, -0.03, 0.02], [0.03, 0.022, 0.04])
-              + _spot(p[front], features.nose_tip + [0, 0.015, 0], 0.02) + 0.08)
+    likely = (_both(p[front], features.eyes[0] + np.array([0, -0.03, 0.02]), [0.03, 0.022, 0.04])
+              + _spot(p[front], features.nose_tip + np.array([0, 0.015, 0]), 0.02) + 0.08)
     freckles = rng.choice(front, size=int(420 * look.freckles), p=likely / likely.sum())
     spots += [(k, rng.uniform(0.0004, 0.0010), rng.uniform(0.15, 0.42)) for k in freckles]
     brown = look.skin * [0.58, 0.42, 0.34]
@@ -167,11 +168,12 @@ def _wrinkles(color, p, look: Look, features: Features) -> np.ndarray:
     t = np.clip((features.nose_tip[1] - y) / (features.nose_tip[1] - features.mouth[1]), 0, 1.2)
     fold = 0.0185 + 0.0125 * t**1.2
     lines += np.exp(-(((x - fold) / 0.0011) ** 2)) * smoothstep(t, 0.0, 0.3) * smoothstep(t, 1.2, 0.8) * (z > 0.01)
-    corner = features.eyes[0] + [0.0165, -0.002, 0]
+    corner = features.eyes[0] + np.array([0.0165, -0.002, 0])
     for slope in (-0.35, 0.0, 0.35):
         along = x - corner[0]
         off = y - corner[1] - slope * along
-        lines += 0.6 * np.exp(-((off / 0.0006) ** 2)) * smoothstep(along, 0.0, 0.004) * smoothstep(along, 0.016, 0.006) * (z > 0)
+        reach = smoothstep(along, 0.0, 0.004) * smoothstep(along, 0.016, 0.006)
+        lines += 0.6 * np.exp(-((off / 0.0006) ** 2)) * reach * (z > 0)
     return color * (1 - np.clip(lines, 0, 1.3)[:, None] * (0.02 + 0.16 * look.age) * np.array([0.8, 1.0, 1.0]))
 
 
@@ -181,7 +183,8 @@ def _stubble(color, p, normals, look: Look, features: Features, seed: int) -> np
     x, y, z = np.abs(p[:, 0]), p[:, 1], p[:, 2]
     mouth, width = features.mouth, features.mouth_width
     upper = mouth[1] + 0.012 - 0.006 * (x / width) ** 2
-    moustache = smoothstep(y, features.nose_tip[1] - 0.003, features.nose_tip[1] - 0.011) * smoothstep(x, 1.6 * width, 1.1 * width)
+    nose = features.nose_tip[1]
+    moustache = smoothstep(y, nose - 0.003, nose - 0.011) * smoothstep(x, 1.6 * width, 1.1 * width)
     moustache *= y > upper - 0.004
     edge = -0.012 - 0.9 * np.clip(x - 0.03, -0.02, 0.03) + 1.9 * np.clip(x - 0.058, 0, 0.02)
     beard = smoothstep(y, edge - 0.004, edge - 0.02) * smoothstep(z, -0.035, -0.015) * smoothstep(y, -0.115, -0.085)
@@ -238,8 +241,9 @@ def _brows(color, p, look: Look, features: Features, seed: int) -> np.ndarray:
 
     for index, eye in enumerate(features.eyes):
         canvas, origin, pitch = brow_canvas(look, features, index, seed)
-        near = np.flatnonzero((np.abs(p[:, 0] - eye[0]) < 0.04) & (p[:, 1] > eye[1] + 0.004) & (p[:, 1] < eye[1] + 0.045)
-                              & (p[:, 2] > 0.0) & (p[:, 0] * eye[0] > 0))
+        off = p - eye
+        near = np.flatnonzero((np.abs(off[:, 0]) < 0.04) & (off[:, 1] > 0.004) & (off[:, 1] < 0.045) & (p[:, 2] > 0.0)
+                              & (p[:, 0] * eye[0] > 0))
         at = np.stack([origin[1] - p[near, 1], p[near, 0] - origin[0]]) / pitch
         cover = map_coordinates(canvas, at, order=1, mode='constant')
         hair = look.hair[0] * 0.75 + look.hair[1] * 0.1
