@@ -47,6 +47,8 @@ def rasterize_arrays(
         raise RequestError(f'dtype: wanted uint8 or float32, found {image.dtype}')
     alpha = _target('alpha', alpha, size, (np.float32,)) if alpha is not None else np.empty(size, np.float32)
     background = np.zeros(3, np.float32) if background is None else background
+    if not np.issubdtype(np.asarray(background).dtype, np.floating):
+        raise RequestError('background: wanted floating RGB in [0, 1], found integers; divide bytes by 255')
     background = _as_float('background', background, (3,) if np.ndim(background) == 1 else (*size, 3))
     frame = cpu_frame.prepare(arrays, camera)
     cpu_frame.blend(frame, frame.records, _picture(background), image, alpha, threads=threads)

@@ -30,7 +30,10 @@ def rasterize(
     check_splats(splats)
     check_camera(camera)
     render = _renderer(backend or pick_backend(splats), splats)
-    background = splats.means.new_zeros(3) if background is None else background.to(splats.means)
+    background = splats.means.new_zeros(3) if background is None else background
+    if not background.dtype.is_floating_point:
+        raise RequestError(f'background: wanted floating RGB in [0, 1], found {background.dtype}; divide bytes by 255')
+    background = background.to(splats.means)
     check_shape('background', background, (3,) if background.dim() == 1 else (camera.height, camera.width, 3))
     options = {'threads': threads} if render.__name__ == 'rasterize_cpu' else {}
     return render(splats, camera, background=background, with_depth=with_depth, **options)

@@ -128,6 +128,8 @@ def test_other_refusals():
     splats, camera = cloud(5), camera_of((4, 6))
     with pytest.raises(RequestError, match=r'background: wanted shape \[4, 6, 3\], found \[6, 4, 3\]'):
         rasterize(splats, camera, background=torch.zeros(6, 4, 3))
+    with pytest.raises(RequestError, match=r'background: wanted floating RGB in \[0, 1\], found torch.uint8'):
+        rasterize(splats, camera, background=torch.zeros(4, 6, 3, dtype=torch.uint8))
     with pytest.raises(RequestError, match="wanted one of reference, cpu, cuda, found 'vulkan'"):
         rasterize(splats, camera, backend='vulkan')
     with pytest.raises(BackendError, match=r"'cpu' renders float32 tensors on cpu, found torch.float64"):
@@ -145,6 +147,8 @@ def test_arrays_are_checked():
         rasterize_arrays(*arrays, camera, out=np.empty((6, 4, 3), np.uint8))
     with pytest.raises(RequestError, match='out: wanted a writable, contiguous uint8 or float32 array, found float64'):
         rasterize_arrays(*arrays, camera, out=np.empty((4, 6, 3)))
+    with pytest.raises(RequestError, match='background: wanted floating RGB'):
+        rasterize_arrays(*arrays, camera, background=np.zeros((4, 6, 3), np.uint8))
     with pytest.raises(RequestError, match='dtype: wanted uint8 or float32, found int16'):
         rasterize_arrays(*arrays, camera, dtype=np.int16)
     with pytest.raises(RequestError, match=r'quats: wanted shape \[5, 4\]'):
