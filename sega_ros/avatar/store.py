@@ -134,12 +134,12 @@ class AvatarStore:
             AvatarNotFoundError: none is stored; the message names those that are.
             AvatarDamagedError: the file is truncated, changed, a link, or no avatar.
         """
-        from sega_ros.avatar.avatar import tensors_to_avatar
-
         try:
             tensors, metadata = load_tensors(self.path(avatar_id), MAX_AVATAR_BYTES)
         except FileNotFoundError as e:
             raise self._missing(avatar_id) from e
+        from sega_ros.avatar.avatar import tensors_to_avatar
+
         try:
             return tensors_to_avatar(tensors, metadata)
         except SegaError:

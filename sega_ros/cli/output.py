@@ -5,7 +5,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from sega_ros.errors import SegaError
 
@@ -70,29 +70,36 @@ class Output:
 
 
 class Progress:
-    """A bar that follows `(stage, fraction of the whole)` reports, as a context manager and callable."""
+    """A bar that follows `(stage, fraction of the whole)` reports, as a context manager and callable.
+
+    It appears with the first report: work that finds its result in a cache shows none.
+    """
 
     def __init__(self, title: str):
         self._title = title
+        self._bar = None
 
     def __enter__(self) -> 'Progress':
-        from tqdm import tqdm
-
-        layout = '{desc:<34} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
-        self._bar = tqdm(desc=self._title, total=1.0, file=sys.stderr, leave=False, bar_format=layout, **_pace())
         return self
 
     def __exit__(self, *_) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def __call__(self, stage: str, fraction: float = 0.0, _preview=None) -> None:
         """Show `stage` and the `fraction` [0, 1] of the whole that is done; it never goes back."""
-        self._bar.set_description_str(f'{self._title}: {stage}', refresh=False)
+        if self._bar is None:
+            self._bar = self._open()
+        self._bar.set_description_str(f'{self._title}: {stage}' if stage else self._title, refresh=False)
         self._bar.update(max(0.0, min(1.0, float(fraction)) - self._bar.n))
-        self._bar.refresh()
+        if sys.stderr.isatty():
+            self._bar.refresh()
 
+    def _open(self):
+        from tqdm import tqdm
 
-ProgressCallback = Callable[[str, float], None]
+        layout = '{desc:<34} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}'
+        return tqdm(desc=self._title, total=1.0, file=sys.stderr, leave=False, bar_format=layout, **_pace())
 
 
 def _pace() -> dict:

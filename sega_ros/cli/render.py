@@ -31,17 +31,19 @@ def add_parser(commands) -> None:
 
 def run(args, output) -> dict:
     """Render the picture or the turntable."""
-    from sega_ros.avatar.drive import AvatarDriver, View
     from sega_ros.avatar.store import AvatarStore
+    from sega_ros.cli.loading import load_head
     from sega_ros.errors import RequestError
-    from sega_ros.head import load_head
     from sega_ros.io import VideoWriter, write_png
 
     kind = Path(args.out).suffix.lower()
     if kind not in ('.png', '.mp4', '.mkv', '.mov'):
         raise RequestError(f'{args.out}: wanted a name ending in .png (picture) or .mp4 (turntable)')
     avatar = AvatarStore(args.dir).load(args.avatar)
-    driver = AvatarDriver(avatar, load_head(args.head))
+
+    from sega_ros.avatar.drive import AvatarDriver, View
+
+    driver = AvatarDriver(avatar, load_head(args.head, output))
     options = {'size': args.size, 'pitch': args.pitch}
     options |= {} if args.distance is None else {'distance': args.distance}
     options |= {} if args.background is None else {'background': args.background}

@@ -1,0 +1,51 @@
+"""`sega bench`: how fast this machine is, stage by stage, and how exact the tracking."""
+
+from pathlib import Path
+
+from sega_ros.cli.arguments import new_command
+
+_PARTS = ('stages', 'tracking', 'render')
+_DESCRIPTION = """\
+Measure this machine on a synthetic performer: the time of every stage from a camera frame to the avatar's image
+(medians and 95th percentiles), the tracking's errors against the known truth, and rendering against splats and size.
+Tables and JSON are written to --out. Close other programs first: what shares the cores is measured, too.
+
+examples:
+  sega bench                       everything, some minutes
+  sega bench --only stages --frames 100
+"""
+
+
+def add_parser(commands) -> None:
+    """Add the command to `sega`."""
+    parser = new_command(commands, 'bench', run, summary='measure speed and tracking errors', description=_DESCRIPTION)
+    parser.add_argument('--only', choices=_PARTS, action='append', help='part to measure; may be repeated (default: all)')
+    parser.add_argument('--avatar', metavar='ID', help='avatar to drive (default: one made of the performer)')
+    parser.add_argument('--dir', metavar='DIR', help='directory of that avatar')
+    parser.add_argument('--frames', type=_count, default=250, metavar='N', help='frames to drive (default: 250)')
+    parser.add_argument('--performers', type=_count, default=3, metavar='N', help='people to track (default: 3)')
+    parser.add_argument('--out', default='out/bench', metavar='DIR', help='where results go (default: out/bench)')
+
+
+def run(args, output) -> dict:
+    """Run the chosen parts and write their tables."""
+    from sega_ros.evaluation.bench import BenchConfig, run_bench, write_results
+
+    avatar = None
+    if args.avatar:
+        from sega_ros.avatar.store import AvatarStore
+
+        avatar = AvatarStore(args.dir).load(args.avatar)
+    config = BenchConfig(parts=tuple(args.only or _PARTS), frames=args.frames, performers=args.performers)
+    with output.progress('measuring') as progress:
+        report = run_bench(config, avatar=avatar, progress=progress)
+    files = write_results(report, Path(args.out))
+    return {**report.as_dict(), 'files': [str(f) for f in files], 'text': report.text()}
+
+
+def _count(text: str) -> int:
+    from argparse import ArgumentTypeError
+
+    if not text.isdigit() or not 1 <= int(text) <= 100_000:
+        raise ArgumentTypeError(f'{text!r}: wanted a number from 1 to 100000')
+    return int(text)
