@@ -83,9 +83,11 @@ def image_message_to_rgb(message: Image, *, bridge=None) -> np.ndarray:
     """
     check_image_message(message)
     bridge = bridge or CONVERTER
-    if bridge is not None and message.encoding in _CV_BRIDGE_ENCODINGS:
-        return np.asarray(bridge.imgmsg_to_cv2(message, 'rgb8'))
     bytes_per_pixel, conversion = _ENCODINGS[message.encoding]
+    # cv_bridge misreads rows that are padded by part of a pixel.
+    padded = message.step != message.width * bytes_per_pixel
+    if bridge is not None and message.encoding in _CV_BRIDGE_ENCODINGS and not padded:
+        return np.asarray(bridge.imgmsg_to_cv2(message, 'rgb8'))
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     pixels = rows[:, :message.width * bytes_per_pixel].reshape(message.height, message.width, bytes_per_pixel)
     return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
