@@ -19,7 +19,7 @@ examples:
 def add_parser(commands) -> None:
     """Add the command to `sega`."""
     parser = new_command(commands, 'bench', run, summary='measure speed and tracking errors', description=_DESCRIPTION)
-    parser.add_argument('--only', choices=_PARTS, action='append', help='part to measure; may be repeated (default: all)')
+    parser.add_argument('--only', choices=_PARTS, action='append', help='part to measure; repeatable (default: all)')
     parser.add_argument('--avatar', metavar='ID', help='avatar to drive (default: one made of the performer)')
     parser.add_argument('--dir', metavar='DIR', help='directory of that avatar')
     parser.add_argument('--frames', type=_count, default=250, metavar='N', help='frames to drive (default: 250)')
