@@ -29,7 +29,7 @@ def load_head(source: str | Path = 'open', *, progress: Callable[[Iterable], Ite
 
 
 def open_head_path() -> Path:
-    """Cached file of the open head; its name holds the versions it depends on."""
+    """Return the cached file of the open head; its name holds the versions it depends on."""
     from sega_ros.head.makehuman import data_version
     from sega_ros.head.model import FORMAT
     from sega_ros.head.open_head import RECIPE

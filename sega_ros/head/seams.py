@@ -56,7 +56,7 @@ def build_seam(
     points: np.ndarray, upper_faces: np.ndarray, lower_faces: np.ndarray, xs: np.ndarray, *, reach: float,
     upper_share: float = 0.5,
 ) -> Seam:
-    """Closing operator between two borders.
+    """Return the closing operator between two borders.
 
     Args:
         points: [V, 3] metres.
@@ -65,7 +65,8 @@ def build_seam(
         reach: width of the smoothing kernel, metres.
         upper_share: part of the gap the upper border closes.
     """
-    (upper, uw), (lower, lw) = (seam_columns(points, f, side, xs) for f, side in ((upper_faces, True), (lower_faces, False)))
+    upper, uw = seam_columns(points, upper_faces, True, xs)
+    lower, lw = seam_columns(points, lower_faces, False, xs)
     good = (uw.sum(1) > 0) & (lw.sum(1) > 0)
     upper, uw, lower, lw = upper[good], uw[good], lower[good], lw[good]
     rows, n = np.repeat(np.arange(len(upper)), 2), len(points)

@@ -56,7 +56,7 @@ class Poser:
         """Vertices [V, 3] float32 for expression, joints and lids of `params` (its shape is ignored)."""
         head, columns = self._head, self._columns
         expression = _padded('expression', params.expression, head.n_expression)
-        rotvecs = [np.zeros(3, np.float32), params.neck_pose, params.jaw_pose, params.left_eye_pose, params.right_eye_pose]
+        rotvecs = (np.zeros(3), params.neck_pose, params.jaw_pose, params.left_eye_pose, params.right_eye_pose)
         rotations = rotvec_to_rotmat(np.asarray(rotvecs, np.float32))  # [5, 3, 3]
         feature = (rotations[1:] - np.eye(3, dtype=np.float32)).ravel()[columns.pose_entries]
         coefficients = np.concatenate([expression, feature])
@@ -75,7 +75,7 @@ class Poser:
 
 @lru_cache(maxsize=1)
 def _blend_kernel():
-    """Adds offsets where a vertex has a slot (>= 0), then blends the joints' transforms; compiled at first use."""
+    """Compile what adds offsets where a vertex has a slot (>= 0), then blends the joints' transforms."""
     import numba
 
     @numba.njit(cache=True, nogil=True)
@@ -101,7 +101,7 @@ def _blend_kernel():
 
 
 def _world_transforms(rotations, joints, parents) -> np.ndarray:
-    """Transforms [5, 3, 4] from the rest pose to the posed one."""
+    """Return transforms [5, 3, 4] from the rest pose to the posed one."""
     world = np.zeros((5, 4, 4), np.float32)
     for j, parent in enumerate(parents):
         local = np.eye(4, dtype=np.float32)
@@ -150,7 +150,8 @@ def _columns(head: HeadModel) -> _Columns:
     if len(_COLUMNS) >= 4:
         _COLUMNS.clear()
     _COLUMNS[id(head)] = (head, _Columns(
-        rows, _slots(moving, len(dirs)), entries, regressor.astype(np.float32), lid_vertices, _slots(lid_vertices, len(dirs))))
+        rows, _slots(moving, len(dirs)), entries, regressor.astype(np.float32), lid_vertices,
+        _slots(lid_vertices, len(dirs))))
     return _COLUMNS[id(head)][1]
 
 
@@ -181,8 +182,8 @@ class HeadTensors:
     @classmethod
     def from_head(cls, head: HeadModel, *, device='cpu', dtype=torch.float32) -> 'HeadTensors':
         """Copy a head model to a device."""
-        floats = ('v_template', 'shapedirs', 'exprdirs', 'posedirs', 'J_regressor', 'weights', 'eyelid_dirs', 'eyelid_arc',
-                  'eyelid_column_weights', 'eyelid_spread')
+        floats = ('v_template', 'shapedirs', 'exprdirs', 'posedirs', 'J_regressor', 'weights', 'eyelid_dirs',
+                  'eyelid_arc', 'eyelid_column_weights', 'eyelid_spread')
         arrays = {n: torch.as_tensor(getattr(head, n)).to(device=device, dtype=dtype) for n in floats}
         for name in ('eyelid_columns', 'eyelid_vertices'):
             arrays[name] = torch.as_tensor(getattr(head, name)).to(device=device, dtype=torch.int64)
@@ -205,9 +206,11 @@ def skin(
         RequestError: wrong shapes, or more coefficients than the head has.
     """
     batch = shape.shape[0]
-    for name, value, width in (('neck_pose', neck_pose, 3), ('jaw_pose', jaw_pose, 3), ('left_eye_pose', left_eye_pose, 3),
-                               ('right_eye_pose', right_eye_pose, 3), ('eyelids', eyelids, 2)):
-        check_shape(name, value, (batch, width))
+    rotvecs = {'neck_pose': neck_pose, 'jaw_pose': jaw_pose, 'left_eye_pose': left_eye_pose,
+               'right_eye_pose': right_eye_pose}
+    for name, value in rotvecs.items():
+        check_shape(name, value, (batch, 3))
+    check_shape('eyelids', eyelids, (batch, 2))
     check_shape('expression', expression, (batch, None))
     rest = head.v_template + _offsets('shape', head.shapedirs, shape)
     if v_offset is not None:

@@ -20,7 +20,7 @@ class Subdivision:
 
 
 def edge_table(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Unique edges [Ne, 2], the edge of each quad side [Q, 4] (side k joins corners k, k + 1) and quads per edge [Ne]."""
+    """List unique edges [Ne, 2], each quad side's edge [Q, 4] (side k: corners k, k + 1), quads per edge [Ne]."""
     sides = np.stack([quads, np.roll(quads, -1, 1)], 2).reshape(-1, 2)
     edges, index, count = np.unique(np.sort(sides, 1), axis=0, return_inverse=True, return_counts=True)
     return edges, index.reshape(quads.shape), count
@@ -37,7 +37,8 @@ def smooth_matrix(quads: np.ndarray, n_points: int, *, smooth: bool = True) -> s
     """
     edges, sides, count = edge_table(quads)
     n_quads, n_edges = len(quads), len(edges)
-    face_points = _sparse(np.repeat(np.arange(n_quads), 4), quads.ravel(), np.full(4 * n_quads, 0.25), (n_quads, n_points))
+    quarters = np.full(4 * n_quads, 0.25)
+    face_points = _sparse(np.repeat(np.arange(n_quads), 4), quads.ravel(), quarters, (n_quads, n_points))
     middles = _sparse(np.repeat(np.arange(n_edges), 2), edges.ravel(), np.full(2 * n_edges, 0.5), (n_edges, n_points))
     if not smooth:
         return sp.vstack([sp.identity(n_points), middles, face_points]).tocsr()
@@ -45,7 +46,8 @@ def smooth_matrix(quads: np.ndarray, n_points: int, *, smooth: bool = True) -> s
     edge_to_quad = _sparse(sides.ravel(), np.repeat(np.arange(n_quads), 4), np.ones(4 * n_quads), (n_edges, n_quads))
     scale = sp.diags(np.where(inner, 0.5, 1.0))
     edge_points = scale @ middles + sp.diags(np.where(inner, 0.25, 0.0)) @ edge_to_quad @ face_points
-    return sp.vstack([_vertex_points(quads, n_points, edges, inner, middles, face_points), edge_points, face_points]).tocsr()
+    old_points = _vertex_points(quads, n_points, edges, inner, middles, face_points)
+    return sp.vstack([old_points, edge_points, face_points]).tocsr()
 
 
 def _vertex_points(quads, n_points, edges, inner, middles, face_points):
@@ -58,7 +60,8 @@ def _vertex_points(quads, n_points, edges, inner, middles, face_points):
     on_border = np.asarray((to_edge @ sp.diags((~inner).astype(float))).sum(1)).ravel() > 0
     n = np.maximum(valence, 1)
     inside = ~on_border & (valence > 0)
-    rule = sp.diags(inside / n) @ (sp.diags(1 / n_faces) @ to_quad @ face_points + 2 * sp.diags(1 / n) @ to_edge @ middles)
+    around = sp.diags(1 / n_faces) @ to_quad @ face_points + 2 * sp.diags(1 / n) @ to_edge @ middles
+    rule = sp.diags(inside / n) @ around
     rule += sp.diags(np.where(inside, (n - 3) / n, np.where(on_border, 0.5, 1.0)))
     return rule + sp.diags(np.where(on_border, 0.25, 0.0)) @ to_edge @ sp.diags((~inner).astype(float)) @ middles
 

