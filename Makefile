@@ -27,7 +27,7 @@ demo: setup
 
 lint: setup
 	@$(RUN) ruff check .
-	@$(RUN) mypy sega_ros
+	@$(RUN) mypy
 
 docs: setup
 	@$(RUN) python scripts/write_parameters.py

@@ -22,6 +22,7 @@ from demo_picture import contact_sheet, side_by_side
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -179,6 +180,9 @@ def spinning(node: Node) -> Iterator[None]:
             executor.spin()
         except ExternalShutdownException:
             pass
+        except RCLError:  # shut down while the wait set was built
+            if rclpy.ok():
+                raise
 
     thread = threading.Thread(target=spin)
     thread.start()

@@ -56,8 +56,9 @@ class Option:
         """Return `value` as this option's type; raise ConfigError when type, range or choice don't fit."""
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not self.kind:
-            raise ConfigError(f'{self.name}: wanted {self.kind.__name__}, found {type(value).__name__} {value!r}')
+        found: type = type(value)
+        if found is not self.kind:
+            raise ConfigError(f'{self.name}: wanted {self.kind.__name__}, found {found.__name__} {value!r}')
         if self.bounds and not self.bounds[0] <= value <= self.bounds[1]:
             raise ConfigError(f'{self.name}: wanted {self.bounds[0]:g} to {self.bounds[1]:g}'
                               f'{" " + self.unit if self.unit else ""}, found {value!r}')
@@ -116,7 +117,7 @@ def from_dict(kind: type[Config], values: Mapping[str, Any]) -> Config:
     return _build(kind(), checked, '')
 
 
-def _build(default: Config, checked: Mapping[str, Any], prefix: str) -> Config:
+def _build(default: Any, checked: Mapping[str, Any], prefix: str) -> Any:
     changes = {}
     for field in dataclasses.fields(default):
         name, value = prefix + field.name, getattr(default, field.name)

@@ -1,13 +1,13 @@
 """Service answers: an exception becomes an error code, and never leaves the callback."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rclpy.impl.rcutils_logger import RcutilsLogger
 
 from sega_ros.errors import ErrorCode, SegaError
 
-Response = TypeVar('Response')
+Response = TypeVar('Response', bound=Any)  # generated classes have no common base
 MAX_MESSAGE = 1024  # bytes of `string<=1024 message`
 
 

@@ -11,7 +11,16 @@ from rclpy.action.server import ServerGoalHandle
 
 from sega_ros.action import CreateAvatar as CreateAvatarAction
 from sega_ros.config import option
-from sega_ros.errors import CancelledError, ConfigError, ErrorCode, ImageError, RequestError, SegaError, StorageError
+from sega_ros.errors import (
+    CancelledError,
+    ConfigError,
+    ErrorCode,
+    ImageError,
+    NotActiveError,
+    RequestError,
+    SegaError,
+    StorageError,
+)
 from sega_ros.msg import AvatarList
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer, shorten
@@ -110,7 +119,7 @@ class AvatarBuilder(ManagedNode):
         self.get_logger().info(f'ready: {len(self._published or ())} avatars are stored')
         config = self.settings.load()
         if config.photo:
-            self._create_configured(config)
+            self._create_configured(self.require_core(), config)
 
     def deactivate(self) -> None:
         """Cancel the running job."""
@@ -129,6 +138,14 @@ class AvatarBuilder(ManagedNode):
             self._action.destroy()
             self._action = None
         super().destroy_node()
+
+    def require_core(self) -> Builder:
+        """Return the core of the active node; raise NotActiveError in the other states."""
+        self.require_active()
+        core = self._core
+        if core is None:  # cleaned up between the two lines
+            raise NotActiveError(f'{self.get_name()} is being cleaned up')
+        return core
 
     # --- the list ---------------------------------------------------------------------------------------------------
 
@@ -177,15 +194,15 @@ class AvatarBuilder(ManagedNode):
         return result
 
     def _create(self, request, filled, *, progress: Progress, cancelled: Callable[[], bool]) -> str:
-        self.require_active()
+        core = self.require_core()
         if request.quality >= len(QUALITIES):
             raise RequestError(f'quality: found {request.quality}, wanted 0 (preview), 1 (standard) or 2 (high)')
         check_consent(request.consent)
 
         def job(stopped: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
-            self._core.check_free(request.avatar_id, replace=request.replace)
+            core.check_free(request.avatar_id, replace=request.replace)
             image = request_image(request)
-            return self._core.create(
+            return core.create(
                 image, request.avatar_id, quality=QUALITIES[request.quality], replace=request.replace,
                 consent=request.consent.strip() or 'not stated', progress=self._noting(progress),
                 cancelled=lambda: stopped() or cancelled())
@@ -199,9 +216,8 @@ class AvatarBuilder(ManagedNode):
         self.get_logger().info('; '.join([summary, *warnings]))
         return summary
 
-    def _create_configured(self, config: BuilderConfig) -> None:
+    def _create_configured(self, core: Builder, config: BuilderConfig) -> None:
         """Create the avatar of the `photo` parameter in the background; what goes wrong is logged."""
-        core = self._core
         if not config.replace and any(r.avatar_id == config.avatar_id for r in self._published or ()):
             self.get_logger().info(f'avatar {config.avatar_id!r} is stored already and kept; set replace to create it '
                                    'again')
@@ -243,8 +259,7 @@ class AvatarBuilder(ManagedNode):
     def on_list(self, _: ListAvatars.Request, response: ListAvatars.Response) -> ListAvatars.Response:
         """List the stored avatars."""
         def work(filled: ListAvatars.Response) -> str:
-            self.require_active()
-            filled.avatars = records_to_message(self._core.list(), self.get_clock().now().to_msg()).avatars
+            filled.avatars = records_to_message(self.require_core().list(), self.get_clock().now().to_msg()).avatars
             return f'{len(filled.avatars)} avatars'
 
         return answer(response, work, self.get_logger())
@@ -252,8 +267,7 @@ class AvatarBuilder(ManagedNode):
     def on_delete(self, request: DeleteAvatar.Request, response: DeleteAvatar.Response) -> DeleteAvatar.Response:
         """Delete one avatar."""
         def work(_: DeleteAvatar.Response) -> str:
-            self.require_active()
-            self._core.delete(request.avatar_id)
+            self.require_core().delete(request.avatar_id)
             self.publish_list()
             return f'avatar {request.avatar_id!r} deleted'
 
@@ -262,8 +276,7 @@ class AvatarBuilder(ManagedNode):
     def on_get(self, request: GetAvatar.Request, response: GetAvatar.Response) -> GetAvatar.Response:
         """Read a part of an avatar's file."""
         def work(filled: GetAvatar.Response) -> str:
-            self.require_active()
-            chunk = self._core.read_bytes(request.avatar_id, request.offset, request.length)
+            chunk = self.require_core().read_bytes(request.avatar_id, request.offset, request.length)
             filled.data.frombytes(chunk.data)
             filled.total_size, filled.sha256 = chunk.total_size, chunk.sha256
             return f'{len(chunk.data)} of {chunk.total_size} bytes'

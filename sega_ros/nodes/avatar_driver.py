@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 
 from sega_ros.avatar.idle import IdleConfig
 from sega_ros.config import option
-from sega_ros.errors import AvatarNotFoundError, ConfigError, SegaError
+from sega_ros.errors import AvatarNotFoundError, ConfigError, NotActiveError, SegaError
 from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer
@@ -60,6 +61,17 @@ class DriverConfig:
     idle: IdleConfig = field(default_factory=IdleConfig)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What one picture is made of."""
+
+    stamp: Time
+    expression: Expression
+    size: tuple[int, int] | None  # (H, W) of the camera image
+    puppet: Puppet
+    outputs: Outputs
+
+
 def check_config(config: DriverConfig) -> None:
     """Raise ConfigError unless the parameters fit together."""
     check_names('', '', config.camera_frame_id)
@@ -92,8 +104,8 @@ class AvatarDriver(ManagedNode):
         self._frame_problem = ''  # why the last frame was refused
         self._input: CameraInput | ExpressionInput | None = None
         self._outputs: Outputs | None = None
-        self._renderer: Worker | None = None
-        self._loader: Worker | None = None
+        self._renderer: Worker[Frame] | None = None
+        self._loader: Worker[str] | None = None
         self._loading = threading.Lock()
         self._entities: list[tuple[Callable, object]] = []
         self.statistics = FrameStatistics()
@@ -126,14 +138,17 @@ class AvatarDriver(ManagedNode):
         self._avatar_problem = self._frame_problem = ''
         self._renderer = Worker('render', self._render, dropped=self.statistics.dropped, failed=self._frame_failed)
         self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
-        stored = [record_to_message(record) for record in self._core.list()]
+        core, source = self._core, self._input
+        if core is None or source is None:
+            raise NotActiveError('the node is not configured')
+        stored = [record_to_message(record) for record in core.list()]
         self._follow(stored or self._list)
         if self._puppet is None and not self._wanted(stored or self._list):
             wanted = self.settings.value.avatar_id
             what = f'avatar {wanted!r} is not stored yet' if wanted else 'no avatar is stored yet'
             self.get_logger().warning(f'{what}; waiting for one on {self.resolve_topic_name("avatars")} (create it '
                                       'with the create_avatar service, or sega create)')
-        self._input.start()
+        source.start()
 
     def deactivate(self) -> None:
         """Stop listening and finish the frame at hand."""
@@ -175,9 +190,11 @@ class AvatarDriver(ManagedNode):
         return answer(response, work, self.get_logger())
 
     def _on_parameters(self, config: DriverConfig) -> None:
-        puppet = self._puppet
-        if self.active and config.avatar_id and (puppet is None or puppet.record.avatar_id != config.avatar_id):
-            self._loader.put(config.avatar_id)
+        puppet, loader = self._puppet, self._loader
+        if loader is None or not config.avatar_id:
+            return
+        if puppet is None or puppet.record.avatar_id != config.avatar_id:
+            loader.put(config.avatar_id)
 
     def _wanted(self, avatars: list[AvatarInfo]) -> AvatarInfo | None:
         return choose(avatars, self.settings.value.avatar_id)
@@ -188,11 +205,14 @@ class AvatarDriver(ManagedNode):
         if wanted is None or (puppet is not None and puppet.record.sha256 == wanted.sha256
                               and puppet.record.avatar_id == wanted.id):
             return
-        if self._loader is not None:
-            self._loader.put(wanted.id)
+        loader = self._loader
+        if loader is not None:
+            loader.put(wanted.id)
 
     def _load(self, avatar_id: str) -> Puppet:
         with self._loading:
+            if self._core is None:
+                raise NotActiveError(f'{self.get_name()} is being cleaned up')
             puppet = self._core.load(avatar_id)
             self._puppet, self._avatar_problem = puppet, ''
         self.get_logger().info(f'driving avatar {avatar_id!r}')
@@ -212,22 +232,21 @@ class AvatarDriver(ManagedNode):
 
         `size` (H, W) is the camera image's, if there is one.
         """
-        renderer = self._renderer
-        if renderer is None or not self._outputs.images_wanted or self._puppet is None:
+        renderer, outputs, puppet = self._renderer, self._outputs, self._puppet
+        if renderer is None or outputs is None or puppet is None or not outputs.images_wanted:
             return False
-        renderer.put((message.header.stamp, expression, size))
+        renderer.put(Frame(message.header.stamp, expression, size, puppet, outputs))
         return True
 
-    def _render(self, item: tuple) -> None:
-        stamp, expression, size = item
-        config, puppet = self.settings.value, self._puppet
+    def _render(self, frame: Frame) -> None:
+        config, size = self.settings.value, frame.size
         if config.view != 'input' or size is None:
             size = (config.height, config.width)
         view = ViewRequest(config.view, size, config.yaw, config.pitch, config.distance, config.background)
-        image, camera = puppet.render(expression, view)
-        self._outputs.publish_image(image, camera, stamp=stamp, frame_id=config.avatar_frame_id,
+        image, camera = frame.puppet.render(frame.expression, view)
+        frame.outputs.publish_image(image, camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
                                     jpeg_quality=config.jpeg_quality)
-        self.statistics.published(self.get_clock().now().nanoseconds, expression.stamp_ns)
+        self.statistics.published(self.get_clock().now().nanoseconds, frame.expression.stamp_ns)
         self._frame_problem = ''
 
     def _frame_failed(self, error: Exception) -> None:
@@ -280,8 +299,9 @@ class AvatarDriver(ManagedNode):
             return WARN, f'waiting for avatar {wanted!r}' if wanted else 'waiting for an avatar'
         if math.isnan(silence) or silence > SILENT_AFTER:
             since = 'yet' if math.isnan(silence) else f'for {silence:.1f} s'
-            return ERROR, f'nothing on {self._input.topic} {since}; check the camera or the sender'
-        if not self._outputs.images_wanted:
+            topic = self._input.topic if self._input else 'the input'
+            return ERROR, f'nothing on {topic} {since}; check the camera or the sender'
+        if self._outputs is None or not self._outputs.images_wanted:
             return OK, 'nobody subscribes to the avatar images'
         return OK, 'driving'
 

@@ -36,7 +36,7 @@ class Calibration:
         self._first_ns: int | None = None
         self._cancelled = False
 
-    def add(self, expression: FlameExpression, take: Callable[[Sequence[FlameExpression]], None]) -> bool:
+    def add(self, expression: FlameExpression, take: Callable[[Sequence[FlameExpression]], object]) -> bool:
         """Add a tracked frame; when the span is complete, pass the ones with a face to `take` and return True."""
         if self._first_ns is None:
             self._first_ns = expression.stamp_ns

@@ -116,7 +116,7 @@ def rgb_to_image_message(image: np.ndarray, *, stamp: Time, frame_id: str) -> Im
     height, width = image.shape[:2]
     message = Image(height=height, width=width, encoding='rgb8', step=3 * width)
     message.header.stamp, message.header.frame_id = stamp, frame_id
-    message.data = _bytes_to_data(memoryview(np.ascontiguousarray(image)).cast('B'))
+    message.data = _bytes_to_data(np.ascontiguousarray(image).data.cast('B'))
     return message
 
 
@@ -125,7 +125,7 @@ def rgb_to_jpeg_message(image: np.ndarray, *, stamp: Time, frame_id: str, qualit
     _, encoded = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     message = CompressedImage(format='rgb8; jpeg compressed bgr8')
     message.header.stamp, message.header.frame_id = stamp, frame_id
-    message.data = _bytes_to_data(memoryview(encoded).cast('B'))
+    message.data = _bytes_to_data(encoded.data.cast('B'))
     return message
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -80,13 +80,13 @@ class Puppet(Protocol):
 class Tracker(Protocol):
     """Turns camera images into expressions."""
 
-    calibration: object  # what `calibrate` found; None: none
+    calibration: Any  # what `calibrate` found; None: none
 
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
         """Track one image, uint8 RGB [H, W, 3]."""
 
-    def calibrate(self, expressions: Sequence[FlameExpression]) -> None:
-        """Take these tracked expressions as neutral from now on."""
+    def calibrate(self, neutral: Sequence[FlameExpression] | None) -> object:
+        """Take these tracked expressions as neutral from now on; None: no calibration."""
 
     def reset(self) -> None:
         """Forget the person and the last frame."""
@@ -206,7 +206,7 @@ class SegaPuppet:
 def _view(view: ViewRequest):
     from sega_ros.avatar.drive import View
 
-    options = {'distance': view.distance} if view.distance else {}
+    options: dict[str, Any] = {'distance': view.distance} if view.distance else {}
     if view.background:
         digits = view.background.removeprefix('#')
         options['background'] = tuple(int(digits[k:k + 2], 16) / 255 for k in (0, 2, 4))

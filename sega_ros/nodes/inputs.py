@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.lifecycle import Node
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from sega_ros.avatar.idle import FaceHold
@@ -16,6 +16,7 @@ from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_r
 from sega_ros.nodes.core import Driver, Puppet
 from sega_ros.nodes.expressions import check_head_model, expression_to_message, message_to_expression
 from sega_ros.nodes.mailbox import Worker
+from sega_ros.nodes.managed import ManagedNode
 from sega_ros.nodes.outputs import Outputs
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.statistics import FrameStatistics
@@ -29,7 +30,7 @@ Failed = Callable[[Exception], None]
 class CameraInput:
     """Tracks the newest camera image in a worker and hands the expression on."""
 
-    def __init__(self, node: Node, core: Driver, parameters: Parameters, statistics: FrameStatistics,
+    def __init__(self, node: ManagedNode, core: Driver, parameters: Parameters, statistics: FrameStatistics,
                  outputs: Outputs, *, render: Render, failed: Failed) -> None:
         config = parameters.value
         self._node, self._parameters, self._statistics, self._outputs = node, parameters, statistics, outputs
@@ -38,8 +39,8 @@ class CameraInput:
         self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
         self._tracker = core.make_tracker()
         self._hold = FaceHold(config.idle)
-        self._worker: Worker | None = None
-        self._subscription = None
+        self._worker: Worker[Image | CompressedImage] | None = None
+        self._subscription: Subscription | None = None
         self._calibration: Calibration | None = None
         self._lock = threading.Lock()
 
@@ -117,7 +118,8 @@ class CameraInput:
         # What is rendered here is what a receiver of the message renders, to the last bit.
         sent = expression_to_message(self._hold.update(tracked))
         published = self._outputs.publish_expression(sent)
-        if self._render(sent, message_to_expression(sent), image.shape[:2]):
+        height, width = image.shape[:2]
+        if self._render(sent, message_to_expression(sent), (height, width)):
             return
         if published:
             self._statistics.published(self._node.get_clock().now().nanoseconds, tracked.stamp_ns)
@@ -134,12 +136,12 @@ class CameraInput:
 class ExpressionInput:
     """Receives expressions that another machine tracked."""
 
-    def __init__(self, node: Node, statistics: FrameStatistics, *, render: Render, failed: Failed,
+    def __init__(self, node: ManagedNode, statistics: FrameStatistics, *, render: Render, failed: Failed,
                  puppet: Callable[[], Puppet | None]) -> None:
         self._node, self._statistics, self._render, self._failed = node, statistics, render, failed
         self._puppet = puppet
         self.topic = node.resolve_topic_name('expression')
-        self._subscription = None
+        self._subscription: Subscription | None = None
 
     def start(self) -> None:
         """Listen from now on."""

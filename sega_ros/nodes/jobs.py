@@ -50,11 +50,15 @@ class OneJob:
 
     def _run(self, work: Callable[[Callable[[], bool]], Result], future: 'Future[Result]',
              cancel: threading.Event) -> None:
-        result = error = None
         try:
             result = work(cancel.is_set)
-        except BaseException as e:  # delivered through the future, whatever it is
-            error = e
+        except BaseException as error:  # delivered through the future, whatever it is
+            self._finish()
+            future.set_exception(error)
+        else:
+            self._finish()
+            future.set_result(result)
+
+    def _finish(self) -> None:
         with self._lock:
             self._name, self._thread = '', None
-        future.set_exception(error) if error is not None else future.set_result(result)

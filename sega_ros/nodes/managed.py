@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
@@ -126,6 +127,9 @@ def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = 
         status = 2
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:
+        if rclpy.ok():
+            raise  # otherwise the signal closed the context while the executor built its wait set
     finally:
         # A second Ctrl-C, or the launch system's, must not interrupt the clean end.
         for number in (signal.SIGINT, signal.SIGTERM):

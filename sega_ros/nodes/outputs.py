@@ -41,10 +41,10 @@ class Outputs:
 
     def publish_expression(self, message: FlameExpression) -> bool:
         """Publish a tracked expression when somebody listens; return whether."""
-        wanted = self.expressions_wanted
-        if wanted:
-            self._expression.publish(message)
-        return wanted
+        if self._expression is None or not self.expressions_wanted:
+            return False
+        self._expression.publish(message)
+        return True
 
     def publish_image(self, image: np.ndarray, camera: Camera, *, stamp: Time, frame_id: str,
                       jpeg_quality: int) -> None:

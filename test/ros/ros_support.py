@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
@@ -54,6 +55,9 @@ class World:
             executor.spin()
         except rclpy.executors.ExternalShutdownException:
             pass
+        except RCLError:  # the context was closed while the wait set was built
+            if executor.context.ok():
+                raise
 
     def add(self, kind, parameters=None, **kwargs):
         """Make and spin a node; `parameters` are its overrides."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from fake_core import FakeBuilder, FakeDriver
+from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
 from sega_ros.nodes.avatar_builder import AvatarBuilder
@@ -38,8 +39,7 @@ def used(helper, node):
 
 def run(world, kind, core, parameters=None):
     node = world.add(kind, parameters, core=lambda _: core)
-    node.trigger_configure()
-    node.trigger_activate()
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     world.wait(lambda: f'/{node.get_name()}/get_state' in used(world.helper, node.get_name())[2], 'discovery')
     return node.get_name()
 
