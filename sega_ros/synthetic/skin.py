@@ -226,11 +226,18 @@ def _lids(color, p, normals, region, look: Look, features: Features) -> np.ndarr
         above = smoothstep(local[near, 1], -0.003, 0.004)
         lid = np.exp(-((distance / 0.006) ** 2))
         c = color[near] * (1 - (0.10 * lid * (0.4 + 0.6 * above))[:, None] * [0.7, 1.0, 0.9])
-        # The wet rim is pink, the lashes' roots just outside of it are dark.
-        c = _mix(c, np.clip(look.skin * [1.02, 0.72, 0.68], 0, 1), 0.75 * np.exp(-((distance / 0.0009) ** 2)))
-        lashes = np.exp(-(((distance - 0.0019) / 0.0011) ** 2)) * (0.22 + 0.75 * above)
-        outer = smoothstep(np.abs(p[near, 0]) - abs(eye[0]), -0.016, 0.0)
-        c = _mix(c, look.hair[0] * 0.3, lashes * (0.6 + 0.4 * outer))
+        # The mesh goes on behind the lids' edge; the edge is where the surface turns from the front to the eyeball.
+        radial = local[near] / np.linalg.norm(local[near], axis=1, keepdims=True)
+        facing = (normals[near] * radial).sum(1)
+        rim = smoothstep(distance, 0.0075, 0.005) * (np.linalg.norm(local[near], axis=1) < 1.3 * features.eye_radius)
+        c = _mix(c, np.clip(look.skin * [1.02, 0.72, 0.68], 0, 1), 0.75 * rim * smoothstep(facing, 0.25, -0.1))
+        edge = (np.abs(facing - 0.2) < 0.2) & (rim > 0.3)
+        if edge.any():
+            away = cKDTree(p[near][edge]).query(p[near])[0]
+            outer = smoothstep(np.abs(p[near, 0]) - abs(eye[0]), -0.014, 0.002)
+            lashes = np.exp(-((away / 0.0014) ** 2)) * smoothstep(facing, -0.2, 0.1)
+            lashes *= (0.3 + 0.7 * above) * (0.55 + 0.45 * outer)
+            c = _mix(c, look.hair[0] * 0.25, 0.95 * lashes)
         color[near] = c
     return color
 
