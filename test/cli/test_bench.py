@@ -1,0 +1,65 @@
+"""The benchmark's own machinery; the figures themselves are never asserted."""
+
+import json
+import sys
+import time
+import types
+
+import pytest
+
+from sega_ros.errors import RequestError
+from sega_ros.evaluation.bench import (
+    BenchConfig,
+    BenchReport,
+    StageTiming,
+    describe_machine,
+    run_bench,
+    stopwatch,
+    write_results,
+)
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """A module whose outer function calls its inner one."""
+    module = types.ModuleType('bench_work')
+
+    class Inner:
+        def run(self):
+            time.sleep(0.01)
+            return 'done'
+
+    module.Inner = Inner
+    module.outer = lambda: module.Inner().run()
+    monkeypatch.setitem(sys.modules, 'bench_work', module)
+    return module
+
+
+def test_stopwatch_counts_nested_work_once_and_leaves_no_trace(work):
+    before = work.outer, work.Inner.run
+    with stopwatch({'outer': ('bench_work:outer',), 'inner': ('bench_work:Inner.run',)}) as spent:
+        assert work.outer() == 'done'
+        assert spent['outer'] >= 0.01 and spent['inner'] == 0
+        work.Inner().run()
+        assert spent['inner'] >= 0.01
+    assert (work.outer, work.Inner.run) == before
+
+
+def test_stopwatch_is_undone_after_an_error(work):
+    before = work.outer
+    with pytest.raises(ZeroDivisionError), stopwatch({'outer': ('bench_work:outer',)}):
+        raise ZeroDivisionError
+    assert work.outer is before
+
+
+def test_unknown_parts_are_refused():
+    with pytest.raises(RequestError, match='luck'):
+        run_bench(BenchConfig(parts=('luck',)))
+
+
+def test_results_are_written(tmp_path):
+    report = BenchReport(describe_machine(), stages=(StageTiming('bind', 1.25, 2.5),), notes=('a note',))
+    files = write_results(report, tmp_path / 'new')
+    data = json.loads(files[0].read_text())
+    assert data['stages'] == [{'stage': 'bind', 'p50': 1.25, 'p95': 2.5}] and data['machine']['cores'] >= 1
+    assert '| bind | 1.25 | 2.50 |' in files[1].read_text() and 'a note' in files[1].read_text()
