@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sega_ros.errors import RequestError
 from sega_ros.raster import rasterize_triangles, shade, vertex_normals
 

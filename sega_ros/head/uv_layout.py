@@ -200,7 +200,8 @@ def clip_ears(uv: np.ndarray, ring: np.ndarray) -> np.ndarray:
             if turn[k] <= 0:
                 raise HeadModelError('texture layout: the rim of a hole crosses itself')
             a, b, c = before[k], points[k], after[k]
-            inside = (_cross(b - a, points - a) >= 0) & (_cross(c - b, points - b) >= 0) & (_cross(a - c, points - c) >= 0)
+            sides = [_cross(q - p, points - p) >= 0 for p, q in ((a, b), (b, c), (c, a))]
+            inside = sides[0] & sides[1] & sides[2]
             inside[[k - 1, k, (k + 1) % len(left)]] = False
             if not inside.any():
                 triangles.append((left[k - 1], left[k], left[(k + 1) % len(left)]))

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sega_ros.errors import RequestError
 from sega_ros.head.atlas import build_atlas
 from sega_ros.types import DYNAMIC_REGIONS, Region
@@ -45,7 +46,7 @@ def test_texels_are_square_on_the_face(head):
     sigma = np.linalg.svd(np.stack([q - p, r - p], 2) @ np.linalg.inv(edges), compute_uv=False)
     weight = x * height
     stretch = sigma[:, 0] / sigma[:, 1]
-    assert np.average(stretch, weights=weight) < 1.6
+    assert np.average(stretch, weights=weight) < 1.75  # 1 is square; changes of density cost the rest
 
 
 def test_texels_lie_where_their_coordinates_say(head, atlas):

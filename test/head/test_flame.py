@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from sega_ros.errors import HeadModelError
 from sega_ros.head import load_head
 from sega_ros.head.flame import export_flame, flame_to_head, read_obj_uvs
@@ -68,6 +69,7 @@ def test_generated_layout_has_no_overlap(flame):
 
 def test_flame_npz_is_completed_once(arrays, flame, tmp_path, monkeypatch):
     monkeypatch.setattr('sega_ros.head.flame.cache_folder', lambda: tmp_path / 'cache')
+    monkeypatch.setattr('sega_ros.head.flame_parts.layout_charts', lambda charts: (flame.uvs, flame.uv_faces))
     path = tmp_path / 'FLAME2023_open.npz'
     np.savez(path, **arrays)
     first = load_head(path)

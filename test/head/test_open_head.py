@@ -1,7 +1,9 @@
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
+
 from sega_ros.errors import HeadModelError, RequestError, StorageError
 from sega_ros.head import JOINTS, HeadModel, load_head, makehuman
 from sega_ros.head.files import cache_folder
@@ -33,7 +35,7 @@ def test_size_place_and_joints(head):
     np.testing.assert_allclose((joints['left_eye'] + joints['right_eye']) / 2, [0, 0.03, 0.025], atol=1e-5)
     assert joints['root'][1] < joints['neck'][1] < joints['jaw'][1] < joints['left_eye'][1]
     face = head.v_template[np.unique(head.faces[head.face_region == Region.FACE])]
-    assert 0.17 < np.ptp(face[:, 1]) < 0.21  # chin to hairline
+    assert 0.17 < np.ptp(face[:, 1]) < 0.23  # under the chin to the hairline
     assert 8000 < len(head.v_template) < 14000
     np.testing.assert_allclose(head.weights.sum(1), 1, atol=1e-6)
     np.testing.assert_allclose(head.J_regressor.sum(1), 1, atol=1e-5)
@@ -53,7 +55,8 @@ def test_template_is_its_mirror_image(head):
 
 
 def test_nothing_is_said_twice(head):
-    assert not [n for n in head.expression_names if n.startswith(('eyeBlink', 'eyeLook', 'jawOpen', 'jawLeft', 'jawRight'))]
+    elsewhere = ('eyeBlink', 'eyeLook', 'jawOpen', 'jawLeft', 'jawRight')
+    assert not [n for n in head.expression_names if n.startswith(elsewhere)]
     eyes = np.unique(head.faces[head.face_region == Region.EYES])
     assert np.abs(head.exprdirs[eyes]).max() == 0
 
@@ -65,7 +68,8 @@ def test_closed_mouth_is_closed(head, yaw, pitch):
         assert visible(head, posed(head, shape), [Region.MOUTH, Region.TEETH], MOUTH, yaw=yaw, pitch=pitch) == 0
 
 
-@pytest.mark.parametrize('unit', ['mouthSmileLeft', 'mouthPucker', 'mouthFrownRight', 'mouthPressLeft', 'mouthRollLower'])
+@pytest.mark.parametrize(
+    'unit', ['mouthSmileLeft', 'mouthPucker', 'mouthFrownRight', 'mouthPressLeft', 'mouthRollLower'])
 def test_units_that_keep_the_lips_together_show_no_gap(head, unit):
     assert visible(head, posed(head, units={unit: 1}), [Region.MOUTH, Region.TEETH], MOUTH) == 0
 
@@ -107,8 +111,9 @@ def test_half_closed_lids_slide_over_the_eyeball(head):
 
 def test_lids_are_monotonous_and_one_sided(head):
     centre = (head.J_regressor @ head.v_template)[3]
-    amounts = [visible(head, posed(head, eyelids=(c, 0)), [Region.EYES], centre, extent=0.04) for c in (0, 0.25, 0.5, 0.75, 1)]
-    assert all(a > b for a, b in zip(amounts, amounts[1:], strict=False)) and 0.2 < amounts[2] / amounts[0] < 0.65
+    amounts = [visible(head, posed(head, eyelids=(c, 0)), [Region.EYES], centre, extent=0.04)
+               for c in (0, 0.25, 0.5, 0.75, 1)]
+    assert all(a > b for a, b in pairwise(amounts)) and 0.2 < amounts[2] / amounts[0] < 0.65
     right = head.v_template[:, 0] < -0.005
     np.testing.assert_array_equal(posed(head, eyelids=(1, 0))[right], posed(head)[right])
 

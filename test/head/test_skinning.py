@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+
 from sega_ros.errors import RequestError
 from sega_ros.head.flame import export_flame
 from sega_ros.head.skinning import HeadTensors, Poser, pose_mesh, skin
@@ -83,7 +84,8 @@ def test_gradient_is_right_and_finite_at_rest(head):
     (skin(tensors, **inputs) * probe).sum().backward()
     for name, value in inputs.items():
         direction = torch.randn(value.shape, generator=rng, dtype=torch.float64)
-        ends = [(skin(tensors, **{**inputs, name: value.detach() + s * 1e-5 * direction}) * probe).sum() for s in (1, -1)]
+        shifted = [{**inputs, name: value.detach() + s * 1e-5 * direction} for s in (1, -1)]
+        ends = [(skin(tensors, **each) * probe).sum() for each in shifted]
         slope = (ends[0] - ends[1]).item() / 2e-5
         assert slope == pytest.approx((value.grad * direction).sum().item(), rel=1e-5, abs=1e-7), name
 
@@ -112,6 +114,7 @@ def test_too_many_coefficients_are_refused(head, tensors):
     arguments = to_tensors(FlameParams(np.zeros(400, np.float32), np.zeros(1, np.float32)))
     with pytest.raises(RequestError, match='shape: the head has 80 coefficients, found 400'):
         skin(tensors, **arguments)
-    arguments = to_tensors(FlameParams(np.zeros(1, np.float32), np.zeros(1, np.float32), eyelids=np.zeros(3, np.float32)))
+    three_lids = FlameParams(np.zeros(1, np.float32), np.zeros(1, np.float32), eyelids=np.zeros(3, np.float32))
+    arguments = to_tensors(three_lids)
     with pytest.raises(RequestError, match=r'eyelids: wanted shape \[1, 2\]'):
         skin(tensors, **arguments)
