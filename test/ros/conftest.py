@@ -1,10 +1,9 @@
-"""A ROS world of its own for every test session."""
+"""A ROS world of its own for every test."""
 
 import os
 
-# Before rclpy is imported: other programs on this machine, and other sessions of these tests, must not be heard.
+# Before rclpy starts: other machines must not be heard.
 os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 
 import pytest
 from ros_support import World

@@ -1,5 +1,8 @@
 """Helper node + nodes under test + executor: wait until a condition or a deadline, never for a fixed time."""
 
+import gc
+import itertools
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,6 +18,7 @@ from rclpy.parameter import Parameter
 
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
 
+_COUNTER = itertools.count()
 DEADLINE = 20.0  # seconds; generous, shared machines are slow
 
 
@@ -22,8 +26,10 @@ class World:
     """Owns a context, a helper node, and executors that spin in threads."""
 
     def __enter__(self):
+        # A domain for each test: other sessions, and what an earlier test left to the garbage collector, are not heard.
+        self.domain = 1 + (os.getpid() + next(_COUNTER)) % 100
         self.context = Context()
-        rclpy.init(context=self.context)
+        rclpy.init(context=self.context, domain_id=self.domain)
         self._nodes, self._threads, self._executors = [], [], []
         self.helper = rclpy.create_node('helper', context=self.context)
         self._spin(self.helper, SingleThreadedExecutor(context=self.context))
@@ -39,6 +45,8 @@ class World:
             node.destroy_node()
         for executor in self._executors:
             executor.shutdown(timeout_sec=5.0)
+        self._nodes, self._executors, self._threads, self.helper = [], [], [], None
+        gc.collect()  # rclpy's nodes and contexts are cycles; a participant lives as long as they
 
     def _spin(self, node, executor):
         executor.add_node(node)

@@ -1,5 +1,6 @@
 """The real core behind the real nodes: bad input, a small avatar, driving by camera and by messages, sudden death."""
 
+import os
 import resource
 import signal
 import struct
@@ -263,7 +264,7 @@ class Process:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / 'scripts/avatar_builder'), '--ros-args', '-p', f'avatar_dir:={directory}'],
-            preexec_fn=prepare)
+            preexec_fn=prepare, env={**os.environ, 'ROS_DOMAIN_ID': str(world.domain)})
         self.world = world
         for transition in (1, 3):
             self.transition(transition)
