@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sega_ros.errors import (
     AvatarDamagedError,
@@ -29,6 +29,7 @@ MAX_AVATAR_BYTES = 16_000_000
 MAX_CHUNK = 256 * 1024  # bytes of one GetAvatar answer
 SUFFIX = '.safetensors'
 
+_Entries: TypeAlias = 'list[StoredAvatar | DamagedAvatar]'  # here, as `list` is a method's name inside of the store
 _ID = re.compile(r'[A-Za-z0-9_-]{1,64}')
 _STALE = 3600.0  # s: no save takes that long, so its writer is dead
 # A face is personal data: only its owner reads the files.
@@ -218,7 +219,7 @@ class AvatarStore:
         return data, known[1]
 
     def _scan(self) -> Sequence[StoredAvatar | DamagedAvatar]:
-        entries = []
+        entries: _Entries = []
         try:
             paths = sorted(self.directory.iterdir())
         except FileNotFoundError:

@@ -19,7 +19,7 @@ class Session:
         self.view = View(args.view, size=size, yaw=args.yaw, pitch=args.pitch,
                          **({} if args.distance is None else {'distance': args.distance}),
                          **({} if args.background is None else {'background': args.background}))
-        self._driver = AvatarDriver(avatar, head)
+        self._driver, self._output = AvatarDriver(avatar, head), output
         self._seconds = args.seconds
         self._fps = reader.fps
         self._first = reader.peek()
@@ -50,6 +50,7 @@ class Session:
                 written = due
             if written >= self._seconds * reader.fps - 1:
                 return
+        self._output.warn(f'camera {reader.source} stopped after {written / reader.fps:.1f} s; what it sent is kept')
 
     def frame_count(self, reader) -> int | None:
         """How many frames will come, where that is known."""

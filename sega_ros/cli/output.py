@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from sega_ros.errors import SegaError
 
@@ -77,7 +78,7 @@ class Progress:
 
     def __init__(self, title: str):
         self._title = title
-        self._bar = None
+        self._bar: Any = None
 
     def __enter__(self) -> 'Progress':
         return self

@@ -139,7 +139,8 @@ def stopwatch(stages: dict[str, tuple[str, ...]]) -> Iterator[dict[str, float]]:
     Args:
         stages: stage name to functions named 'module:attribute.path'.
     """
-    spent, stack = dict.fromkeys(stages, 0.0), []
+    spent: dict[str, float] = dict.fromkeys(stages, 0.0)
+    stack: list[str] = []
     with ExitStack() as undo:
         for stage, names in stages.items():
             for name in names:
@@ -211,7 +212,7 @@ def _stages(config: BenchConfig, avatar) -> list[StageTiming]:
 def _image_message(image: np.ndarray) -> array.array:
     """Copy a picture as the nodes do when they fill a message's `data`."""
     data = array.array('B')
-    data.frombytes(memoryview(np.ascontiguousarray(image)).cast('B'))
+    data.frombytes(np.ascontiguousarray(image).data.cast('B'))
     return data
 
 

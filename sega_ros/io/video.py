@@ -1,8 +1,8 @@
 """Clips and cameras as uint8 RGB frames. What is written decodes to exactly the frames, rate and size that went in."""
 
-import os
 import secrets
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -42,7 +42,7 @@ class VideoReader:
         self.is_camera = isinstance(source, int)
         self._name = f'camera {source}' if self.is_camera else str(source)
         self._check_source()
-        self._capture = cv2.VideoCapture(source if self.is_camera else str(source))
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
             wanted = 'is it in use by another program?' if self.is_camera else 'wanted a video such as MP4, MKV or WebM'
             raise CameraError(f'{self._name}: cannot be opened; {wanted}')
@@ -64,13 +64,14 @@ class VideoReader:
         except Exception:
             self.close()
             raise
-        self.size = self._pending.shape[:2]
+        self.size = (self._pending.shape[0], self._pending.shape[1])
 
     def _check_source(self) -> None:
-        if self.is_camera:
+        if isinstance(self.source, int):
             devices = sorted(Path('/dev').glob('video*'))
-            if self.source < 0 or (os.name == 'posix' and Path('/dev').is_dir() and not
-                                   Path(f'/dev/video{self.source}').exists() and os.uname().sysname == 'Linux'):
+            # Elsewhere than on Linux cameras are no files; there OpenCV finds out.
+            missing = sys.platform == 'linux' and not Path(f'/dev/video{self.source}').exists()
+            if self.source < 0 or missing:
                 found = ', '.join(d.name.removeprefix('video') for d in devices) or 'none'
                 raise CameraError(f'{self._name}: no such camera; present: {found}; connect one or give a clip instead')
         elif not Path(self.source).is_file():

@@ -39,7 +39,7 @@ def find_features(head: HeadModel) -> Features:
     ball = v[region_vertices[Region.EYES]]
     radius = float(np.median(np.linalg.norm(ball[ball[:, 0] > 0] - eyes[0], axis=1)))
     border = _border(head.faces[head.face_region != Region.EYES])
-    margins = tuple(border_points(v, border, eye, radius) for eye in eyes)
+    margins = border_points(v, border, eyes[0], radius), border_points(v, border, eyes[1], radius)
     ring = v[np.intersect1d(region_vertices[Region.MOUTH], region_vertices[Region.FACE])]
     width = float(np.abs(ring[:, 0]).max())
     corners = ring[np.abs(ring[:, 0]) > 0.93 * width]

@@ -58,7 +58,9 @@ class Person:
 
     @cached_property
     def curtain_normals(self) -> np.ndarray:
-        """Normals [C, 3] of the hair curtain in the head frame."""
+        """Normals [C, 3] of the hair curtain in the head frame; none without one."""
+        if self.curtain is None:
+            return np.zeros((0, 3), np.float32)
         return vertex_normals(self.curtain.points, self.curtain.faces)
 
 
@@ -210,8 +212,9 @@ def draw_person(
     if background is None:
         background = body.backdrop(person.look.backdrop, (camera.height, camera.width), seed=person.seed)
     middle = _moved(np.array([[0, 0, -0.02]]), view)[0]
-    return render(person.scene, *(np.concatenate(x).astype(np.float32) for x in (points, directions, strands)),
-                  person.occlusion, camera, background, lighting or Lighting(), shadow_center=middle, samples=samples)
+    joined = [np.concatenate(x).astype(np.float32) for x in (points, directions, strands)]
+    return render(person.scene, joined[0], joined[1], joined[2], person.occlusion, camera, background,
+                  lighting or Lighting(), shadow_center=middle, samples=samples)
 
 
 def _moved(points: np.ndarray, viewmat: np.ndarray) -> np.ndarray:
