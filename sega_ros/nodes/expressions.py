@@ -1,10 +1,9 @@
 """Expression messages to the core's FlameExpression and back."""
 
 import numpy as np
-import torch
+from scipy.spatial.transform import Rotation
 
 from sega_ros.errors import ConfigError, HeadModelMismatchError, RequestError
-from sega_ros.geometry import rotmat_to_unitquat, unitquat_to_rotmat
 from sega_ros.msg import FlameExpression as FlameExpressionMessage
 from sega_ros.nodes.convert import MAX_FRAME_ID, ns_to_stamp, stamp_to_ns
 from sega_ros.types import FlameExpression, FlameParams
@@ -46,7 +45,7 @@ def expression_to_message(expression: FlameExpression) -> FlameExpressionMessage
     message.eyelids = np.asarray(params.eyelids, np.float32)
     for name in JOINTS:
         setattr(message, name, np.asarray(getattr(params, name), np.float32))
-    w, x, y, z = rotmat_to_unitquat(torch.as_tensor(np.asarray(expression.rotation, np.float64))).tolist()
+    x, y, z, w = Rotation.from_matrix(expression.rotation).as_quat().tolist()
     pose = message.head_pose
     pose.orientation.w, pose.orientation.x, pose.orientation.y, pose.orientation.z = w, x, y, z
     pose.position.x, pose.position.y, pose.position.z = (float(v) for v in expression.translation)
@@ -60,16 +59,17 @@ def message_to_expression(message: FlameExpressionMessage) -> FlameExpression:
         RequestError: values that are not finite, or an orientation that is no rotation.
     """
     pose = message.head_pose
-    quat = np.array([pose.orientation.w, pose.orientation.x, pose.orientation.y, pose.orientation.z])
+    quat = np.array([pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w])
     translation = np.array([pose.position.x, pose.position.y, pose.position.z], np.float32)
     joints = {name: np.array(getattr(message, name), np.float32) for name in JOINTS}
     coefficients, eyelids = np.array(message.expression, np.float32), np.array(message.eyelids, np.float32)
     scalars = np.array([message.confidence, message.focal_length])
-    if not all(np.isfinite(a).all() for a in (quat, translation, coefficients, eyelids, scalars, *joints.values())):
+    values = np.concatenate([quat, translation, coefficients, eyelids, scalars, *joints.values()])
+    if not np.isfinite(values).all():
         raise RequestError('expression message: found values that are not finite numbers; drop it')
     if abs(np.linalg.norm(quat) - 1) > _UNIT_TOLERANCE:
         raise RequestError(f'head pose: wanted a unit quaternion, found one of length {np.linalg.norm(quat):.4g}')
-    rotation = unitquat_to_rotmat(torch.as_tensor(quat / np.linalg.norm(quat))).numpy().astype(np.float32)
+    rotation = Rotation.from_quat(quat).as_matrix().astype(np.float32)  # xyzw, as in the message; normalised there
     params = FlameParams(np.zeros(0, np.float32), coefficients, eyelids=eyelids, **joints)
     return FlameExpression(
         stamp_to_ns(message.header.stamp), message.header.frame_id, message.head_model, message.head_model_version,
