@@ -32,7 +32,7 @@ def load_npz(path: Path) -> HeadModel:
     path = Path(path)
     if path.suffix in ('.pkl', '.pickle'):
         raise HeadModelError(
-            f'{path} is a pickle, which can hold code; convert it once: sega head convert {path} head.npz')
+            f'{path} is a pickle, which can hold code; convert it once: sega head convert {path} --out head.npz')
     try:
         with np.load(path, allow_pickle=False) as archive:
             if 'format' in archive.files:
