@@ -21,21 +21,20 @@ from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.tracking.surface import closest_points, grow_faces
 from sega_ros.tracking.topology import (
     INNER_LIPS,
-    LEFT_BROW,
     LEFT_IRIS,
     LOWER_INNER_LIP,
     N_LANDMARKS,
     OUTER_LIPS,
-    RIGHT_BROW,
     RIGHT_IRIS,
     UPPER_INNER_LIP,
 )
 from sega_ros.types import Camera, FlameParams, Region
 
-_FORMAT = 1  # part of the cache's file name; raised when the method changes
+_FORMAT = 3  # part of the cache's file name; raised when the method changes
 _SIZE = 512
 _STABLE_PX = 8.0  # landmarks that scatter more than this in a 512 px picture have no place on the surface
 _LIMBUS_M = 0.0059  # radius of the iris ring
+HAIR = (0.16, 0.11, 0.08)
 SKIN, LIP, BROW, SCLERA, IRIS, PUPIL = (
     (0.80, 0.62, 0.53), (0.68, 0.36, 0.34), (0.25, 0.17, 0.13), (0.93, 0.92, 0.91), (0.30, 0.20, 0.12), (0.03, 0.03, 0.03))
 _SKIN_REGIONS = Region.FACE, Region.EYELIDS, Region.SCALP, Region.EARS, Region.NECK
@@ -95,7 +94,7 @@ def plain_picture(
 def vertex_colors(head: HeadModel, embedding: LandmarkEmbedding | None = None) -> np.ndarray:
     """Plain colours [V, 3]: skin, eyes, teeth; with an embedding also lips and brows."""
     colors = np.tile(np.float32(SKIN), (len(head.v_template), 1))
-    for region, color in ((Region.MOUTH, _INSIDE), (Region.TEETH, _TEETH), (Region.EYES, SCLERA)):
+    for region, color in ((Region.MOUTH, _INSIDE), (Region.TEETH, _TEETH), (Region.EYES, SCLERA), (Region.SCALP, HAIR)):
         colors[np.unique(head.faces[head.face_region == region])] = color
     for centre, radius, vertices in eyeballs(head):
         axis = (head.v_template[vertices] - centre) / radius
@@ -103,27 +102,39 @@ def vertex_colors(head: HeadModel, embedding: LandmarkEmbedding | None = None) -
         ring = np.degrees(np.arcsin(_LIMBUS_M / radius))
         colors[vertices[off < ring]] = IRIS
         colors[vertices[off < 0.42 * ring]] = PUPIL
+    brow = brow_cover(head)[:, None]
+    colors = (colors * (1 - brow) + np.float32(BROW) * brow).astype(np.float32)
     if embedding is not None:
         _paint(head, embedding, colors)
     return colors
 
 
 def _paint(head: HeadModel, embedding: LandmarkEmbedding, colors: np.ndarray) -> None:
-    """Colour lips and brows where their landmarks lie, seen from the front."""
+    """Colour the lips where their landmarks lie, seen from the front."""
     import cv2
 
-    places = embedding.points(head.v_template, head.faces)
-    front = np.isin(np.arange(len(colors)), np.unique(head.faces[np.isin(
-        head.face_region, (Region.FACE, Region.EYELIDS, Region.MOUTH, Region.NECK, Region.SCALP))]))
-    front &= vertex_normals(head.v_template, head.faces)[:, 2] > 0
+    polygon = embedding.points(head.v_template, head.faces)[list(OUTER_LIPS)]
+    contour = np.ascontiguousarray(polygon[:, :2], np.float32)
+    skin = np.unique(head.faces[np.isin(head.face_region, _SKIN_REGIONS)])
     inside = np.unique(head.faces[head.face_region == Region.MOUTH])
-    for ring, color in ((OUTER_LIPS, LIP), (LEFT_BROW, BROW), (RIGHT_BROW, BROW)):
-        polygon = places[list(ring)]
-        outline = np.ascontiguousarray(polygon[:, :2], np.float32)
-        contour = outline if ring is OUTER_LIPS else cv2.convexHull(outline)[:, 0]
-        near = np.flatnonzero(front & (np.abs(head.v_template[:, 2] - polygon[:, 2].mean()) < 0.03))
-        hit = [v for v in near if cv2.pointPolygonTest(contour, tuple(map(float, head.v_template[v, :2])), False) >= 0]
-        colors[hit if ring is not OUTER_LIPS else np.setdiff1d(hit, inside)] = color
+    near = skin[np.abs(head.v_template[skin, 2] - polygon[:, 2].mean()) < 0.03]
+    hit = [v for v in near if cv2.pointPolygonTest(contour, tuple(map(float, head.v_template[v, :2])), False) >= 0]
+    colors[np.setdiff1d(hit, inside)] = LIP
+
+
+def brow_cover(head: HeadModel) -> np.ndarray:
+    """How much of each vertex is brow [V] in [0, 1].
+
+    By anatomy, from the eyeballs: 38 mm long from above the inner corner of the eye, an arch about 2 cm above the pupil.
+    """
+    v, cover = head.v_template.astype(np.float64), np.zeros(len(head.v_template))
+    for centre, radius, _ in eyeballs(head):
+        along = (v[:, 0] * np.sign(centre[0]) - abs(centre[0]) + 0.0175) / 0.038
+        line = centre[1] + 0.0165 + 0.0078 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2
+        thick = 0.0034 * np.clip(1.1 - 0.7 * along**2, 0.2, 1)
+        near = (along > -0.03) & (along < 1.03) & (v[:, 2] > centre[2] - radius)
+        cover = np.maximum(cover, np.where(near, np.exp(-0.5 * ((v[:, 1] - line) / thick) ** 2), 0))
+    return cover
 
 
 def eyeballs(head: HeadModel) -> list[tuple[np.ndarray, float, np.ndarray]]:
@@ -177,6 +188,8 @@ def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
     barys = np.zeros((len(views), N_LANDMARKS, 3))
     skin = np.isin(head.face_region, _SKIN_REGIONS)
     masks = [skin] * N_LANDMARKS
+    for p in LEFT_IRIS + RIGHT_IRIS:
+        masks[p] = head.face_region == Region.EYES
     for landmarks, allowed in _lip_faces(head):
         for p in landmarks:
             masks[p] = allowed
@@ -186,6 +199,7 @@ def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
     faces = np.zeros(N_LANDMARKS, np.int32)
     places = np.tile(np.float32([1, 0, 0]), (N_LANDMARKS, 1))
     valid = np.zeros(N_LANDMARKS, bool)
+    _place_irises(head, faces, places, valid)
     for p in range(N_LANDMARKS):
         rows = np.flatnonzero(hits[:, p] >= 0)
         if len(rows) < max(3, 0.15 * len(views)):
@@ -199,7 +213,6 @@ def _place(head: HeadModel, views: list[_View]) -> LandmarkEmbedding:
         candidates = candidates[masks[p][candidates]]
         faces[p], places[p] = closest_points(middle[None], head.v_template, head.faces, candidates)[:2]
         valid[p] = True
-    _place_irises(head, faces, places, valid)
     return _judge(head, views, faces, places, valid)
 
 

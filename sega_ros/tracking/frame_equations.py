@@ -1,4 +1,4 @@
-"""The per-frame normal equations, compiled: `LandmarkSolver`'s data term for a fixed identity and focal length.
+"""Landmark residuals and their derivatives, compiled: `LandmarkSolver.linearise` for a held identity and focal length.
 
 The reference is the NumPy version in `solver.py`; a test compares the two. Left out here: MediaPipe's depth (without
 effect on a warm start).
@@ -20,13 +20,13 @@ _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf', 'reassoc'}
 
 
 class FrameEquations:
-    """Compiled counterpart of `LandmarkSolver.data_term` over the landmarks with a weight."""
+    """Compiled counterpart of `LandmarkSolver.linearise` over the landmarks in use (mask [P])."""
 
-    def __init__(self, model: LandmarkModel, weights: np.ndarray) -> None:
+    def __init__(self, model: LandmarkModel, used: np.ndarray) -> None:
         if model.n_shape:
             raise ValueError('FrameEquations: hold the identity first (LandmarkModel(shape=...))')
         still, n_e = model.still, model.n_expression
-        self._used = np.flatnonzero(weights > 0)
+        self._used = np.flatnonzero(used)
         place = np.full(model.n, -1)
         place[self._used] = np.arange(len(self._used))
         keep = [place[part.rows] >= 0 for part in model.moving]
@@ -49,7 +49,6 @@ class FrameEquations:
                 if any(np.abs(c).max(initial=0) > 0 for c in own):
                     self._correctives.append((j, own))
         self._bends = np.zeros((len(self._used), 3, 9)), np.zeros((len(self._arm_rows), 3, 9))
-        self._weights = np.repeat(weights[self._used], 2).astype(np.float32)
         self._size = n_e + 17
         self._rows = np.zeros((len(self._used), 2, self._size), np.float32)
         self._residual = np.zeros((len(self._used), 2))
@@ -57,8 +56,8 @@ class FrameEquations:
         self._all_rows = self._rows if len(self._used) == model.n else np.zeros((model.n, 2, self._size), np.float32)
         self._all_residual = self._residual if len(self._used) == model.n else np.zeros((model.n, 2))
 
-    def __call__(self, state, seen) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-        """Return derivatives [P, 2, n] and residuals [P, 2] (valid until the next call), Hessian, gradient and cost."""
+    def __call__(self, state, seen) -> tuple[np.ndarray, np.ndarray]:
+        """Return derivatives [P, 2, n] and residuals [P, 2], valid until the next call."""
         pose = state.pose
         rotations = np.stack([rotation_matrix(r) for r in pose.joints()])
         jacobians = np.stack([right_jacobian(r) for r in pose.joints()])
@@ -76,14 +75,9 @@ class FrameEquations:
             4 - 8 * np.asarray(pose.eyelids, np.float64), rotations, jacobians,
             np.ascontiguousarray(state.rotation, np.float64), np.ascontiguousarray(state.translation, np.float64),
             state.focal * seen.width * seen.unit, seen.points[self._used, :2] * seen.unit, self._rows, self._residual)
-        rows = self._rows.reshape(-1, self._size)
-        residual = self._residual.reshape(-1)
-        weighted = rows * self._weights[:, None]
-        gradient = weighted.T.astype(np.float64) @ residual
         if self._all_rows is not self._rows:
             self._all_rows[self._used], self._all_residual[self._used] = self._rows, self._residual
-        cost = float(self._weights @ residual**2)
-        return self._all_rows, self._all_residual, (weighted.T @ rows).astype(np.float64), gradient, cost
+        return self._all_rows, self._all_residual
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)

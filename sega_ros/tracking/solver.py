@@ -11,6 +11,7 @@ import numpy as np
 from sega_ros.errors import HeadModelError
 from sega_ros.head.model import HeadModel
 from sega_ros.tracking.landmark_model import Articulation, LandmarkModel, rotation_matrix, skew
+from sega_ros.tracking.noise import StructuredWeights, load_noise
 from sega_ros.tracking.topology import GAPS, eye_openness, gap_axes, gap_widths, landmark_weights
 
 FACE_UNIT = 256.0  # px: residuals are scaled to a face of this size
@@ -20,8 +21,9 @@ FACE_UNIT = 256.0  # px: residuals are scaled to a face of this size
 class FitConfig:
     """Noise and priors; standard deviations in the unit of the quantity."""
 
-    landmark_sigma: float = 1.5  # px of a 256 px face
-    correlation: float = 8.0  # so many neighbouring landmarks carry one independent measurement (DESIGN section 10)
+    landmark_sigma: float = 1.0  # px of a 256 px face, independent part; the structured part is `LandmarkNoise`
+    correlation: float = 1.0  # so many landmarks carry one independent measurement
+    structure: float = 0.5  # scale of the structured noise; 0 trusts every landmark alike
     gap_sigma: float = 0.5  # px of a 256 px face: mean opening of lids and lips, what people look at
     closed_eye: float = 0.1  # share of the photo's eye opening that MediaPipe still sees in a closed eye
     depth_weight: float = 0.02  # of MediaPipe's z, over that of x and y
@@ -95,8 +97,11 @@ class LandmarkSolver:
         self.model, self.config = model, config
         self.n_e, self.n_s = head.n_expression, model.n_shape if fit_shape else 0
         self.fit_focal = fit_focal
+        noise = load_noise()
         base = landmark_weights() if weights is None else weights
-        self.weights = np.where(valid, base, 0.0) / (config.landmark_sigma**2 * config.correlation)
+        variance = (config.landmark_sigma**2 + noise.variance) * config.correlation
+        self.weights = np.where(valid, base, 0.0) / variance
+        self._weigh = StructuredWeights(noise.modes * config.structure, self.weights)
         self.size = self.n_e + 11 + self.n_s + 6 + int(fit_focal)
         self._gaps = np.zeros((len(GAPS), model.n), np.float32)  # mean of the lower points minus mean of the upper ones
         for row, (upper, lower, _) in zip(self._gaps, GAPS, strict=True):
@@ -107,7 +112,7 @@ class LandmarkSolver:
         if compiled:
             from sega_ros.tracking.frame_equations import FrameEquations
 
-            self._fast = FrameEquations(model, self.weights)
+            self._fast = FrameEquations(model, self.weights > 0)
         self._prior, self._centre = self._priors()
         self._vergence = 1 / np.square(config.vergence_sigma)
         self._coupling = np.kron(np.array([[1, -1], [-1, 1]]), np.diag(self._vergence))  # [6, 6]
@@ -150,7 +155,14 @@ class LandmarkSolver:
         self, state: State, seen: Observation, *, prior_share: float = 1.0,
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Hessian [n, n], gradient [n] and cost at `state`; `prior_share` scales the priors of the shared unknowns."""
-        rows, residual, hessian, gradient, cost = (self._fast or self.data_term)(state, seen)
+        rows, residual = (self._fast or self.linearise)(state, seen)
+        hessian, gradient, cost = self._weigh(rows[:, :2], residual[:, :2], seen.axes[2])
+        if residual.shape[1] > 2 and self.config.depth_weight > 0:
+            depth_rows, weight = rows[:, 2], self.config.depth_weight * self.weights
+            weighted = depth_rows * weight[:, None]
+            hessian += weighted.T @ depth_rows
+            gradient += weighted.T @ residual[:, 2]
+            cost += float(weight @ residual[:, 2]**2)
         cost += self._add_gaps(seen, rows, residual, hessian, gradient)
         return self._with_priors(state, hessian, gradient, cost, prior_share)
 
@@ -164,8 +176,8 @@ class LandmarkSolver:
         gradient += weight * off @ row
         return float(weight * off @ off)
 
-    def data_term(self, state: State, seen: Observation) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-        """Derivatives [P, 3, n] and residuals [P, 3] of the landmarks, and their Hessian, gradient and cost."""
+    def linearise(self, state: State, seen: Observation) -> tuple[np.ndarray, np.ndarray]:
+        """Derivatives [P, 3, n] and residuals [P, 3] of the landmarks: x, y and depth, px of a 256 px face."""
         points, jacobian = self.model.derivatives(state.pose, state.shape if self.n_s else None)
         n_art = self.n_e + 11 + self.n_s
         turned = points @ state.rotation.T
@@ -190,16 +202,11 @@ class LandmarkSolver:
         residual[:, :2] = pixels - seen.points[:, :2] * seen.unit
         w = self.weights
         depth = depth_scale * camera[:, 2] - seen.points[:, 2] * seen.unit
-        weight3 = np.stack([w, w, self.config.depth_weight * w], 1)
         # Only depth relative to the head's mean is seen.
         total = w.sum()
         rows[:, 2] -= (w @ rows[:, 2]) / total
         residual[:, 2] = depth - w @ depth / total
-        flat = rows.reshape(-1, self.size)
-        weighted = flat * weight3.reshape(-1, 1)
-        hessian = weighted.T @ flat
-        gradient = weighted.T @ residual.reshape(-1)
-        return rows, residual, hessian, gradient, float((weight3 * residual**2).sum())
+        return rows, residual
 
     def _with_priors(self, state, hessian, gradient, cost, prior_share):
         """Add priors and walls to the normal equations (in place) and to the cost."""
