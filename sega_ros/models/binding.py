@@ -110,7 +110,7 @@ def vertex_normals(vertices, faces):
 
 
 @nb.njit(cache=True, inline='always')
-def _texel_frame(vertices, normals, corner, bary, gu, gv, frame):
+def texel_frame(vertices, normals, corner, bary, gu, gv, frame):
     """Write position (0-2), tangent (3-5), bitangent (6-8), normal (9-11) and the two lengths (12, 13) into `frame`."""
     for k in range(3):
         p, n, du, dv = 0.0, 0.0, 0.0, 0.0
@@ -151,7 +151,7 @@ def _surface_frames(vertices, normals, corners, bary, grad_u, grad_v, rest, low,
     stretch = np.empty((n, 2), np.float32)
     frame = np.empty(14, np.float64)
     for t in range(n):
-        _texel_frame(vertices, normals, corners[t], bary[t], grad_u[t], grad_v[t], frame)
+        texel_frame(vertices, normals, corners[t], bary[t], grad_u[t], grad_v[t], frame)
         for k in range(3):
             positions[t, k] = frame[k]
             rotmats[t, k, 0], rotmats[t, k, 1], rotmats[t, k, 2] = frame[3 + k], frame[6 + k], frame[9 + k]

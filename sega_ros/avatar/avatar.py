@@ -1,0 +1,134 @@
+"""The avatar as a value, and as tensors with metadata: everything a frame needs besides the message and the view."""
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+import torch
+
+from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestError
+from sega_ros.head.atlas import UvAtlas, build_atlas
+from sega_ros.head.model import HeadModel
+from sega_ros.tracking.fit import Identity
+from sega_ros.types import Camera, GaussianMap, Splats, check_shape
+
+FORMAT = 1  # of the file; raised when a reader of the old one would misread the new one
+# Channels of the packed map, in the order of GaussianMap's fields.
+_CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
+
+
+@dataclass(frozen=True)
+class Shell:
+    """Splats off the mesh: hair with its volume, and the bust. Bound rigidly to the head, the torso, or between."""
+
+    splats: Splats  # [N] in the head frame of the photo
+    normals: np.ndarray  # [N, 3] outward; the splat fades where it faces away
+    torso: np.ndarray  # [N] share of the torso's motion, 0 moves with the head
+
+
+@dataclass(frozen=True)
+class Avatar:
+    """One person. `static` is baked once; `dynamic` is what the dynamic decoder gives per frame (SEGA section 3.4)."""
+
+    head_model: str
+    head_model_version: str
+    identity: Identity
+    atlas_size: int  # texels, square
+    static: GaussianMap  # [H, W, ...]
+    dynamic: GaussianMap  # [H, W, ...]
+    shell: Shell
+    photo_camera: Camera  # of the crop the avatar was made from; its viewmat is the photo's head pose
+    background: np.ndarray  # [3] RGB in [0, 1]
+    metadata: dict = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def check_head(avatar: Avatar, head: HeadModel) -> None:
+    """Raise HeadModelMismatchError unless `avatar` was made for `head`."""
+    made, found = (avatar.head_model, avatar.head_model_version), (head.name, head.version)
+    if made != found:
+        raise HeadModelMismatchError(f'the avatar was made for head model {made[0]} {made[1]}, loaded is {found[0]} '
+                                     f'{found[1]}: load that head, or create the avatar anew')
+
+
+def _pack(maps: GaussianMap) -> np.ndarray:
+    parts = [getattr(maps, k).detach().reshape(*maps.opacity.shape, n) for k, n in _CHANNELS.items()]
+    return torch.cat(parts, -1).numpy()
+
+
+def _unpack(packed: np.ndarray) -> GaussianMap:
+    parts = torch.from_numpy(np.ascontiguousarray(packed, np.float32)).split(list(_CHANNELS.values()), -1)
+    values = dict(zip(_CHANNELS, parts, strict=True))
+    return GaussianMap(**{k: v.squeeze(-1) if k == 'opacity' else v.contiguous() for k, v in values.items()})
+
+
+def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
+    """Tensors and JSON metadata of an avatar; maps in half precision (their error is far under a grey level)."""
+    tensors = {'static_map': _pack(avatar.static).astype(np.float16), 'dynamic_map': _pack(avatar.dynamic).astype(np.float16)}
+    for f in fields(Identity):
+        value = getattr(avatar.identity, f.name)
+        if value is not None:
+            tensors[f'identity.{f.name}'] = np.atleast_1d(np.asarray(value, np.float32))
+    for f in fields(Splats):
+        tensors[f'shell.{f.name}'] = getattr(avatar.shell.splats, f.name).detach().numpy().astype(np.float32)
+    tensors |= {
+        'shell.normals': avatar.shell.normals.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
+        'photo.viewmat': avatar.photo_camera.viewmat.astype(np.float32),
+        'photo.intrinsics': _intrinsics(avatar.photo_camera), 'background': np.asarray(avatar.background, np.float32),
+    }
+    metadata = dict(avatar.metadata) | {
+        'format': FORMAT, 'head_model': avatar.head_model, 'head_model_version': avatar.head_model_version,
+        'atlas_size': avatar.atlas_size, 'warnings': list(avatar.warnings),
+    }
+    return tensors, metadata
+
+
+def _intrinsics(camera: Camera) -> np.ndarray:
+    return np.array([camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+def tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
+    """Avatar of what `avatar_to_tensors` gave; every array is checked before it is used.
+
+    Raises:
+        AvatarDamagedError: missing or malformed tensors, or another format version.
+    """
+    if metadata.get('format') != FORMAT:
+        raise AvatarDamagedError(f'avatar format {metadata.get("format")!r} is unknown, wanted {FORMAT}: create it anew')
+    try:
+        return _tensors_to_avatar(tensors, metadata)
+    except (KeyError, RequestError, ValueError, TypeError) as error:
+        raise AvatarDamagedError(f'damaged avatar: {error}; create it anew') from error
+
+
+def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
+    size = int(metadata['atlas_size'])
+    channels = sum(_CHANNELS.values())
+    count = len(tensors['shell.means'])
+    shapes = {
+        'static_map': (size, size, channels), 'dynamic_map': (size, size, channels), 'shell.means': (count, 3),
+        'shell.quats': (count, 4), 'shell.scales': (count, 3), 'shell.opacities': (count,), 'shell.colors': (count, 3),
+        'shell.normals': (count, 3), 'shell.torso': (count,), 'photo.viewmat': (4, 4), 'photo.intrinsics': (6,),
+        'background': (3,), 'identity.shape': (None,),
+    }
+    for key, shape in shapes.items():
+        check_shape(key, tensors[key], shape)
+    for key, value in tensors.items():
+        if not np.isfinite(value).all():
+            raise ValueError(f'{key} holds values that are not finite')
+    identity = {f.name: tensors.get(f'identity.{f.name}') for f in fields(Identity)}
+    if identity['focal_length'] is not None:
+        identity['focal_length'] = float(identity['focal_length'][0])
+    splats = {f.name: torch.from_numpy(np.array(tensors[f'shell.{f.name}'], np.float32)) for f in fields(Splats)}
+    k = tensors['photo.intrinsics']
+    camera = Camera(int(k[0]), int(k[1]), *map(float, k[2:]), np.array(tensors['photo.viewmat'], np.float32))
+    return Avatar(
+        str(metadata['head_model']), str(metadata['head_model_version']), Identity(**identity), size,
+        _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
+        Shell(Splats(**splats), np.array(tensors['shell.normals']), np.array(tensors['shell.torso'])),
+        camera, np.array(tensors['background']), metadata, tuple(map(str, metadata.get('warnings', ()))),
+    )
+
+
+def avatar_atlas(avatar: Avatar, head: HeadModel) -> UvAtlas:
+    """Atlas that the avatar's maps are laid out on."""
+    return build_atlas(head, avatar.atlas_size)

@@ -1,0 +1,211 @@
+"""Driving: the avatar, one FlameExpression and a view give one picture (SEGA section 3.4, inference)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sega_ros.avatar.avatar import Avatar, avatar_atlas, check_head
+from sega_ros.avatar.idle import neutral_expression
+from sega_ros.avatar.personalise import shell_fade
+from sega_ros.camera import FRONTAL, orbit_camera, pose_camera, pose_to_viewmat
+from sega_ros.errors import HeadModelMismatchError, RequestError
+from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+from sega_ros.head.model import HeadModel
+from sega_ros.head.skinning import Poser
+from sega_ros.models.bind_kernel import activate, bind_into
+from sega_ros.models.binding import camera_centre, fuse, texel_table
+from sega_ros.tracking.fit import Identity
+from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
+
+VIEWS = ('frontal', 'follow', 'input', 'free')
+# Share of the operator's head turn that view `follow` shows, and of a head turn that the torso joins in.
+FOLLOW, TORSO_FOLLOWS = 0.7, 0.3
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class View:
+    """Where the avatar is seen from."""
+
+    kind: str = 'frontal'
+    size: tuple[int, int] = (512, 512)  # (H, W) pixels
+    yaw: float = 0.0  # radians, view `free`; positive shows the avatar's left cheek
+    pitch: float = 0.0  # radians, view `free`; positive looks from above
+    distance: float | None = None  # metres; None is the photo's
+    background: tuple[float, float, float] | None = None  # RGB in [0, 1]; None is the photo's
+
+    def __post_init__(self):
+        if self.kind not in VIEWS:
+            raise RequestError(f'view {self.kind!r}: wanted one of {", ".join(VIEWS)}')
+        if not all(1 <= n <= MAX_SIDE for n in self.size):
+            raise RequestError(f'view size: wanted 1 to {MAX_SIDE} pixels a side, found {self.size[0]}x{self.size[1]} (H, W)')
+        if self.distance is not None and not 0.1 <= self.distance <= 10:
+            raise RequestError(f'view distance: wanted 0.1 to 10 m, found {self.distance}')
+
+
+class AvatarDriver:
+    """Renders one avatar. Keeps buffers, not state: `render` is a function of its arguments."""
+
+    def __init__(self, avatar: Avatar, head: HeadModel, *, device: str | None = None):
+        """Prepare `avatar` for `head`; `device` 'cuda' renders with gsplat, 'cpu' or None with the CPU renderer.
+
+        Raises:
+            HeadModelMismatchError: the avatar was made for another head model.
+        """
+        import torch
+
+        check_head(avatar, head)
+        self.avatar, self.head = avatar, head
+        self._device = 'cpu' if device is None else device
+        atlas = avatar_atlas(avatar, head)
+        self._poser = Poser(head, avatar.identity.shape, v_offset=avatar.identity.v_offset)
+        maps = fuse(avatar.static, avatar.dynamic, torch.from_numpy(atlas.dynamic))
+        used = np.isfinite(maps.opacity.numpy()) & (maps.opacity.numpy() > -7)
+        self._table = texel_table(head, atlas, self._poser.rest, used)
+        self._local = activate(maps, self._table)
+        self._neck = (head.J_regressor @ self._poser.rest)[1].astype(np.float64)
+        shell = avatar.shell
+        self._shell = tuple(np.ascontiguousarray(getattr(shell.splats, k).numpy(), np.float32)
+                            for k in Splats.__dataclass_fields__)
+        total = len(self._table) + len(shell.splats)
+        self._out = tuple(np.empty((total, *a.shape[1:]), np.float32) for a in self._shell)
+        self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
+
+    @property
+    def splat_count(self) -> int:
+        """Number of splats before culling."""
+        return len(self._out[0])
+
+    def neutral(self) -> FlameExpression:
+        """A message with a neutral face at the default pose."""
+        return neutral_expression(self.head.n_expression, self.head.name, self.head.version)
+
+    def camera(self, expression: FlameExpression, view: View) -> Camera:
+        """Camera of `view`, its viewmat the head's pose in it."""
+        height, width = view.size
+        photo = self.avatar.photo_camera
+        if view.kind == 'input':
+            return pose_camera(expression.rotation, expression.translation, expression.focal_length, view.size)
+        depth = float((photo.viewmat[:3, :3] @ self._neck + photo.viewmat[:3, 3])[2])
+        # The photo's framing: its crop's focal length over the shorter side, looking at the crop's centre.
+        focal = photo.fx / photo.width * min(height, width) / width
+        centre = np.array([photo.width / 2 - photo.cx, photo.height / 2 - photo.cy, photo.fx]) * depth / photo.fx
+        target = photo.viewmat[:3, :3].T @ (centre - photo.viewmat[:3, 3])
+        camera = orbit_camera(
+            yaw=view.yaw if view.kind == 'free' else 0.0, pitch=view.pitch if view.kind == 'free' else 0.0,
+            distance=depth if view.distance is None else view.distance, size=view.size, focal_length=focal, target=target)
+        if view.kind == 'follow':
+            turn = rotvec_to_rotmat(FOLLOW * rotmat_to_rotvec(FRONTAL.T @ expression.rotation.astype(np.float64)))
+            neck = camera.viewmat[:3, :3] @ self._neck + camera.viewmat[:3, 3]
+            rotation = FRONTAL @ turn
+            camera = replace(camera, viewmat=pose_to_viewmat(rotation, neck - rotation @ self._neck))
+        return camera
+
+    def torso_rotation(self, expression: FlameExpression, view: View, camera: Camera) -> np.ndarray:
+        """Rotation [3, 3] of the torso about the neck, head frame: it joins in only a share of a head turn."""
+        if view.kind == 'input':
+            base = self._photo_rotation
+        elif view.kind == 'follow':
+            base = FRONTAL.astype(np.float64)
+        else:
+            return np.eye(3)
+        now = camera.viewmat[:3, :3].astype(np.float64)
+        turn = rotvec_to_rotmat(TORSO_FOLLOWS * rotmat_to_rotvec(now @ base.T))
+        return now.T @ turn @ base
+
+    def splats(self, expression: FlameExpression, view: View, camera: Camera) -> tuple[np.ndarray, ...]:
+        """Visible splats as arrays (the fields of Splats); valid until the next call."""
+        torso = self.torso_rotation(expression, view, camera)
+        vertices = self._vertices(expression.params, torso)
+        eye = camera_centre(camera.viewmat)
+        n = bind_into(self._table, self._local, vertices, eye, self._out)
+        means, quats, scales, opacities, colors = self._shell
+        shell = self.avatar.shell
+        if np.allclose(torso, np.eye(3), atol=1e-7):
+            normals = shell.normals
+        else:
+            means, normals, quats = self._turn_torso(means, shell.normals, quats, torso)
+        veiled = opacities * shell_fade(means, normals, eye)
+        keep = veiled > 1 / 255
+        m = n + int(keep.sum())
+        for out, value in zip(self._out, (means, quats, scales, veiled, colors), strict=True):
+            out[n:m] = value[keep]
+        return tuple(a[:m] for a in self._out)
+
+    def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
+        neck_pose = rotmat_to_rotvec(torso.T).astype(np.float32)
+        vertices = self._poser.pose(replace(params, neck_pose=neck_pose))
+        if np.abs(neck_pose).max() > 1e-7:  # back to the skull's frame: it is the torso that turns
+            vertices = ((vertices - self._neck) @ torso.T + self._neck).astype(np.float32)
+        return vertices
+
+    def _turn_torso(self, means, normals, quats, torso):
+        import torch
+
+        from sega_ros.geometry import rotmat_to_unitquat, unitquat_mul
+
+        share = self.avatar.shell.torso[:, None]
+        turned = (means - self._neck) @ torso.T + self._neck
+        q = rotmat_to_unitquat(torch.from_numpy(torso)).float()
+        # Between head and torso positions blend; the discs there are nearly round, so either orientation serves.
+        turned_quats = unitquat_mul(q.expand(len(quats), 4), torch.from_numpy(quats)).numpy()
+        return ((1 - share) * means + share * turned).astype(np.float32), (
+            (1 - share) * normals + share * (normals @ torso.T)), np.where(share > 0.5, turned_quats, quats)
+
+    def render(self, expression: FlameExpression, view: View) -> np.ndarray:
+        """Picture of one message, uint8 RGB [H, W, 3].
+
+        Raises:
+            HeadModelMismatchError: the message speaks of another head model.
+        """
+        found = (expression.head_model, expression.head_model_version)
+        wanted = (self.head.name, self.head.version)
+        if found != wanted:
+            raise HeadModelMismatchError(f'the expression message is for head model {found[0]!r} {found[1]!r}, the avatar for '
+                                         f'{wanted[0]!r} {wanted[1]!r}: use the same head model on both sides')
+        camera = self.camera(expression, view)
+        arrays = self.splats(expression, view, camera)
+        background = np.asarray(self.avatar.background if view.background is None else view.background, np.float32)
+        if self._device == 'cuda':
+            return self._render_cuda(arrays, camera, background)
+        from sega_ros.render import rasterize_arrays
+
+        return rasterize_arrays(*arrays, camera, background=background)
+
+    def _render_cuda(self, arrays, camera: Camera, background: np.ndarray) -> np.ndarray:
+        import torch
+
+        from sega_ros.render import rasterize
+
+        splats = Splats(*(torch.from_numpy(a).cuda() for a in arrays))
+        with torch.no_grad():
+            image = rasterize(splats, camera, background=torch.from_numpy(background).cuda(), backend='cuda').image
+        return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+
+
+def driver_identity(avatar: Avatar, head: HeadModel, embedding, image: np.ndarray, *, choice: str = 'auto') -> Identity | None:
+    """Whose face shape the tracker should assume for this driver: the avatar's, or None to fit the driver's own.
+
+    With 'auto' the avatar's is taken when it explains the landmarks of the driver's first frame nearly as well as a face fitted to
+    them: then the driver is the avatar's own person.
+    """
+    if choice not in ('auto', 'avatar', 'fit'):
+        raise RequestError(f'driver identity {choice!r}: wanted auto, avatar or fit')
+    if choice == 'fit':
+        return None
+    if choice == 'avatar':
+        return avatar.identity
+    from sega_ros.tracking.expression import ExpressionFitter
+    from sega_ros.tracking.landmarks import LandmarkDetector
+
+    with LandmarkDetector(static_image_mode=True) as detector:
+        faces = detector.detect(image)
+    if not faces:
+        return None
+    fitter = ExpressionFitter(head, embedding, replace(avatar.identity, focal_length=None))
+    fit = fitter.fit(faces[0])
+    return avatar.identity if fit.rms_px < _SAME_PERSON_PX else None
+
+
+# Landmark error (px of a face 256 px wide) under which the avatar's shape explains a driver: see docs/method.md.
+_SAME_PERSON_PX = 2.0
