@@ -252,6 +252,53 @@ def test_killed_in_the_middle_leaves_the_old_or_nothing(store, moment):
     assert not list(store.directory.glob('.tmp-*')), 'the next save clears what a killed one left'
 
 
+def test_real_avatar_round_trip(tmp_path):
+    """The real serialisation: every field comes back, maps to half precision."""
+    import torch
+
+    from sega_ros.avatar.avatar import Avatar, Shell
+    from sega_ros.tracking.fit import Identity
+    from sega_ros.types import Camera, GaussianMap, Splats
+
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(*shape):
+        return torch.rand(shape, generator=generator)
+
+    def maps(size):
+        return GaussianMap(noise(size, size, 3), noise(size, size, 4), noise(size, size, 3), noise(size, size),
+                           noise(size, size, 3))
+
+    splats = Splats(noise(5, 3), noise(5, 4), noise(5, 3), noise(5), noise(5, 3))
+    saved = Avatar('open', '1', Identity(np.arange(4, dtype=np.float32), focal_length=1.75), 8, maps(8), maps(8),
+                   Shell(splats, np.ones((5, 3), np.float32), np.zeros(5, np.float32)),
+                   Camera(64, 48, 90.0, 91.0, 32.0, 24.0), np.array([0.1, 0.2, 0.3], np.float32),
+                   {'consent': 'yes'}, ('a warning',))
+    store = AvatarStore(tmp_path)
+    entry = store.save('ann', saved)
+    loaded = store.load('ann')
+    assert entry.metadata['consent'] == 'yes' and entry.metadata['head_model'] == 'open'
+    assert (loaded.head_model, loaded.atlas_size, loaded.warnings) == ('open', 8, ('a warning',))
+    assert torch.allclose(loaded.static.color, saved.static.color, atol=1e-3)
+    assert torch.equal(loaded.shell.splats.means, splats.means)
+    assert np.array_equal(loaded.identity.shape, saved.identity.shape)
+    assert loaded.identity.focal_length == 1.75 and loaded.identity.v_offset is None
+    assert loaded.photo_camera.fy == pytest.approx(91.0) and loaded.photo_camera.height == 48
+    again = store.save('bob', loaded)
+    assert again.size == entry.size and store.sha256('ann') == store.sha256('bob')
+
+
+def test_another_format_version_is_refused(tmp_path):
+    from sega_ros.io import save_tensors
+
+    save_tensors(tmp_path / 'ann.safetensors', {'static_map': np.zeros((2, 2, 14), np.float16)}, {'format': 99})
+    with pytest.raises(AvatarDamagedError, match='format 99 is unknown'):
+        AvatarStore(tmp_path).load('ann')
+    save_tensors(tmp_path / 'bob.safetensors', {'static_map': np.zeros((2, 2, 14), np.float16)}, {'format': 1})
+    with pytest.raises(AvatarDamagedError, match='create it'):
+        AvatarStore(tmp_path).load('bob')
+
+
 def test_default_directory(monkeypatch, tmp_path):
     monkeypatch.setenv('SEGA_AVATAR_DIR', str(tmp_path / 'x'))
     assert default_directory() == tmp_path / 'x'
