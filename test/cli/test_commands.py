@@ -71,8 +71,9 @@ def test_drive_keeps_count_and_rate(capsys, tmp_path, stored, performance, view,
 def test_a_failed_drive_leaves_no_clip(capsys, tmp_path, stored, performance):
     broken = tmp_path / 'broken.mp4'
     broken.write_bytes(performance.read_bytes()[:200])
-    for source, name, error in ((('--video', broken), 'out.mp4', 'NO_CAMERA'), (('--camera', '97'), 'out.mp4', 'NO_CAMERA'),
-                                (('--video', performance), 'out.txt', 'BAD_REQUEST')):
+    refusals = ((('--video', broken), 'out.mp4', 'NO_CAMERA'), (('--camera', '97'), 'out.mp4', 'NO_CAMERA'),
+                (('--video', performance), 'out.txt', 'BAD_REQUEST'))
+    for source, name, error in refusals:
         status, text, _ = run(capsys, 'drive', 'plain', '--dir', stored, *source, '--out', tmp_path / name, '--json')
         assert status == 1 and json.loads(text)['error'] == error
     assert not list(tmp_path.glob('out.*'))
@@ -120,3 +121,58 @@ def test_camera_that_stops_keeps_what_it_sent(capsys, tmp_path, stored, performa
     answer = json.loads(text)
     assert status == 0 and answer['frames'] >= 4 and any('stopped after' in w for w in answer['warnings'])
     assert probe(tmp_path / 'out.mp4')[:2] == (answer['frames'], 20)
+
+
+def test_create_from_a_photo_and_drive_it(capsys, tmp_path, performance):
+    """The whole way once, at preview quality: photo -> file -> clip that shows the same person."""
+    from sega_ros.avatar.store import AvatarStore
+    from sega_ros.head import load_head
+    from sega_ros.io import write_png
+    from sega_ros.synthetic.performer import Performer
+    from sega_ros.synthetic.person import make_person
+
+    head = load_head()
+    photo, _, _ = Performer(head, person=make_person(head, 0, texture_size=512)).frame(0.0)
+    write_png(tmp_path / 'photo.png', photo)
+    store = tmp_path / 'avatars'
+    status, text, err = run(capsys, 'create', tmp_path / 'photo.png', '--name', 'seed-0', '--dir', store, '--quality',
+                            'preview', '--consent', 'a synthetic person', '--json')
+    answer = json.loads(text)
+    assert status == 0 and 'creating' in err
+    assert answer['bytes'] == (store / 'seed-0.safetensors').stat().st_size < 16_000_000
+    assert answer['metadata']['consent'] == 'a synthetic person' and answer['metadata']['quality'] == 'preview'
+    assert [e.avatar_id for e in AvatarStore(store).list()] == ['seed-0']
+    status, text, _ = run(capsys, 'drive', 'seed-0', '--dir', store, '--video', performance, '--view', 'input',
+                          '--out', tmp_path / 'out.mp4', '--json')
+    assert status == 0 and json.loads(text)['driver_identity'] == 'avatar'
+    assert probe(tmp_path / 'out.mp4') == (12, 12.5, 200, 240)
+    with VideoReader(performance) as real, VideoReader(tmp_path / 'out.mp4') as rendered:
+        real_frame, rendered_frame = real.read().astype(float), rendered.read().astype(float)
+    face = slice(60, 130), slice(90, 150)  # inside of the face at this size
+    error = np.sqrt(np.mean((real_frame[face] - rendered_frame[face]) ** 2))
+    assert 20 * np.log10(255 / error) > 20
+
+
+def test_create_says_when_consent_was_not_stated(capsys, tmp_path, monkeypatch, plain_avatar):
+    given = {}
+
+    def create_avatar(image, *, consent, **_):
+        given['consent'] = consent
+        return plain_avatar
+
+    monkeypatch.setattr('sega_ros.avatar.create.create_avatar', create_avatar)
+    from sega_ros.io import write_png
+
+    write_png(tmp_path / 'photo.png', np.zeros((64, 64, 3), np.uint8))
+    status, _, _ = run(capsys, 'create', tmp_path / 'photo.png', '--name', 'x', '--dir', tmp_path / 'store')
+    assert status == 0 and given['consent'] == 'not stated'
+
+
+def test_create_refuses_a_photo_without_a_face(capsys, tmp_path):
+    from sega_ros.io import write_png
+
+    write_png(tmp_path / 'grey.png', np.full((200, 300, 3), 128, np.uint8))
+    status, text, err = run(capsys, 'create', tmp_path / 'grey.png', '--name', 'x', '--dir', tmp_path / 'store',
+                            '--json')
+    assert status == 1 and json.loads(text)['error'] == 'NO_FACE' and 'Traceback' not in err
+    assert not list((tmp_path / 'store').glob('*'))
