@@ -56,6 +56,9 @@ class DriverConfig:
     background: str = option('', "Colour behind the avatar as #rrggbb; '' is the view's own")
     camera_frame_id: str = option('', 'Optical frame id of the expression messages, at most 32 characters; '
                                   "'' takes the camera image's", read_only=True)
+    driver_identity: str = option('auto', "Whose face shape the tracking assumes: the avatar's, one fitted to the first "
+                                  "frames, or the avatar's where it fits", choices=('auto', 'avatar', 'fit'),
+                                  read_only=True)
     avatar_frame_id: str = option('avatar_camera', 'Frame id of the avatar images', read_only=True)
     jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
     idle: IdleConfig = field(default_factory=IdleConfig)
@@ -86,7 +89,7 @@ def check_config(config: DriverConfig) -> None:
 
 def make_core(config: DriverConfig) -> Driver:
     """Return the real core."""
-    return SegaDriver(config.avatar_dir, config.head, config.device)
+    return SegaDriver(config.avatar_dir, config.head, config.device, config.driver_identity)
 
 
 class AvatarDriver(ManagedNode):

@@ -193,8 +193,8 @@ class SegaPuppet:
         from sega_ros.avatar.drive import AvatarDriver
         from sega_ros.avatar.idle import neutral_expression
 
-        self.record, self.n_expression = record, head.n_expression
-        self._driver = AvatarDriver(avatar, head, device=None if device == 'auto' else device)
+        self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
+        self._driver = AvatarDriver(avatar, head, device=device)
         self.render(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512)))
 
     def render(self, expression: FlameExpression, view: ViewRequest) -> tuple[np.ndarray, Camera]:
@@ -213,16 +213,81 @@ def _view(view: ViewRequest):
     return View(kind=view.kind, size=view.size, yaw=view.yaw, pitch=view.pitch, **options)
 
 
+def _device(wanted: str) -> str:
+    """Return 'cuda' or 'cpu'; 'auto' takes the GPU where there is one."""
+    if wanted != 'auto':
+        return wanted
+    import torch
+
+    return 'cuda' if torch.cuda.is_available() else 'cpu'
+
+
+class SegaTracker:
+    """`Tracker` that decides at the first frame of an avatar whose face shape to assume (see `driver_identity`)."""
+
+    def __init__(self, head, embedding, choice: str, loaded: Callable[[], SegaPuppet | None]) -> None:
+        self._head, self._embedding, self._choice, self._loaded = head, embedding, choice, loaded
+        self._decided_for: SegaPuppet | None = None
+        self._given = False  # the tracker holds an avatar's shape, not one it fitted
+        self._tracker = self._make(None)
+
+    def _make(self, identity):
+        from sega_ros.tracking.tracker import FaceTracker
+
+        return FaceTracker(self._head, self._embedding, identity=identity)
+
+    @property
+    def calibration(self):
+        """What `calibrate` found; None: none."""
+        return self._tracker.calibration
+
+    @calibration.setter
+    def calibration(self, value) -> None:
+        self._tracker.calibration = value
+
+    def calibrate(self, neutral: Sequence[FlameExpression] | None) -> object:
+        """Take these tracked expressions as neutral from now on; None: no calibration."""
+        return self._tracker.calibrate(neutral)
+
+    def reset(self) -> None:
+        """Forget the person and the last frame."""
+        self._decided_for = None
+        self._tracker.reset()
+
+    def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
+        """Track one image, uint8 RGB [H, W, 3]."""
+        expression = self._tracker.track(image, stamp_ns, frame_id)
+        puppet = self._loaded()
+        if puppet is not None and puppet is not self._decided_for and expression.face_present:
+            self._decided_for = puppet
+            if self._decide(puppet, image):
+                return self._tracker.track(image, stamp_ns, frame_id)
+        return expression
+
+    def _decide(self, puppet: SegaPuppet, image: np.ndarray) -> bool:
+        """Use the shape that fits this frame; return whether that is another one than before."""
+        from sega_ros.avatar.drive import driver_identity
+
+        identity = driver_identity(puppet.avatar, self._head, self._embedding, image, choice=self._choice)
+        if identity is None and not self._given:
+            return False
+        old, self._tracker = self._tracker, self._make(identity)
+        self._given = identity is not None
+        old.close()
+        return True
+
+
 class SegaDriver:
     """`Driver` on a directory of avatars."""
 
-    def __init__(self, directory: str, head: str, device: str) -> None:
+    def __init__(self, directory: str, head: str, device: str, driver_identity: str) -> None:
         """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
         from sega_ros.avatar.store import AvatarStore
         from sega_ros.head import load_head
 
         self.store = AvatarStore(Path(directory) if directory else None)
-        self.head, self.device = load_head(head), device
+        self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
+        self._loaded: SegaPuppet | None = None
         self.head_model, self.head_model_version = self.head.name, self.head.version
 
     def list(self) -> Sequence[AvatarRecord]:
@@ -232,11 +297,12 @@ class SegaDriver:
     def load(self, avatar_id: str) -> SegaPuppet:
         """Load an avatar; see `AvatarStore.load` for the errors."""
         avatar = self.store.load(avatar_id)
-        return SegaPuppet(_record(self.store, self.store.info(avatar_id)), avatar, self.head, self.device)
+        record = _record(self.store, self.store.info(avatar_id))
+        self._loaded = SegaPuppet(record, avatar, self.head, self.device)
+        return self._loaded
 
     def make_tracker(self) -> Tracker:
-        """Return a new tracker; the person's shape is fitted on the first good frames."""
+        """Return a new tracker that knows the person of the avatar loaded last."""
         from sega_ros.tracking.embedding import landmark_embedding
-        from sega_ros.tracking.tracker import FaceTracker
 
-        return FaceTracker(self.head, landmark_embedding(self.head))
+        return SegaTracker(self.head, landmark_embedding(self.head), self._identity, lambda: self._loaded)

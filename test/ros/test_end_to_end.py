@@ -114,7 +114,7 @@ BAD = {
     'no face': (lambda: request(np.full((300, 400, 3), 90, np.uint8)), ErrorCode.NO_FACE),
     'small face': (lambda: request(cv2.resize(portrait(), (256, 256), interpolation=cv2.INTER_AREA)),
                    ErrorCode.FACE_TOO_SMALL),
-    'blurred': (lambda: request(cv2.GaussianBlur(portrait(), (0, 0), 7)), ErrorCode.IMAGE_BLURRED),
+    'blurred': (lambda: request(cv2.GaussianBlur(portrait(), (0, 0), 4)), ErrorCode.IMAGE_BLURRED),
     'corrupt bytes': (lambda: request(compressed=CompressedImage(data=b'\xff\xd8\xff' + bytes(500))),
                       ErrorCode.BAD_IMAGE),
     'truncated': (lambda: request(compressed=CompressedImage(data=bytes(png(portrait()).data)[:20000])),
@@ -255,7 +255,7 @@ def test_damaged_and_missing_avatars(world, builder, avatar, driver_core, direct
 # --- sudden death and a full disk -----------------------------------------------------------------------------------
 
 class Process:
-    """A builder as a process of its own."""
+    """A builder as a process of its own, in the namespace `box`."""
 
     def __init__(self, world, directory, limit=None):
         def prepare():
@@ -263,7 +263,8 @@ class Process:
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / 'scripts/avatar_builder'), '--ros-args', '-p', f'avatar_dir:={directory}'],
+            [sys.executable, str(ROOT / 'scripts/avatar_builder'), '--ros-args', '-r', '__ns:=/box', '-p',
+             f'avatar_dir:={directory}'],
             preexec_fn=prepare, env={**os.environ, 'ROS_DOMAIN_ID': str(world.domain)})
         self.world = world
         for transition in (1, 3):
@@ -273,7 +274,7 @@ class Process:
         from lifecycle_msgs.msg import Transition
         from lifecycle_msgs.srv import ChangeState
 
-        answer = self.world.call(ChangeState, 'avatar_builder/change_state',
+        answer = self.world.call(ChangeState, 'box/avatar_builder/change_state',
                                  ChangeState.Request(transition=Transition(id=transition_id)), 90.0)
         assert answer.success
 
@@ -292,7 +293,7 @@ class Process:
 def test_a_killed_builder_leaves_no_half_avatar(world, tmp_path):
     with Process(world, tmp_path) as running:
         stages = []
-        world.send_goal(CreateAvatarAction, 'create_avatar', CreateAvatarAction.Goal(
+        world.send_goal(CreateAvatarAction, 'box/create_avatar', CreateAvatarAction.Goal(
             image=as_message(portrait()), avatar_id='ann', quality=1), lambda m: stages.append(m.feedback.stage))
         world.wait(lambda: stages, 'progress', CREATION)
         running.process.kill()
@@ -304,16 +305,12 @@ def test_a_killed_builder_leaves_no_half_avatar(world, tmp_path):
 def test_disk_full_keeps_the_old_avatar(world, avatar, directory, tmp_path):
     old = (directory / f'{avatar}.safetensors').read_bytes()
     (tmp_path / 'ann.safetensors').write_bytes(old)
-    # The module's own builder would answer, too.
-    for node in list(world._nodes):
-        if node.get_name() == 'avatar_builder':
-            node.trigger_deactivate()
-            node.trigger_cleanup()
     with Process(world, tmp_path, limit=len(old) // 2):
-        answer = world.call(CreateAvatar, 'create_avatar', request(portrait(), avatar_id='ann', replace=True), CREATION)
+        asked = request(portrait(), avatar_id='ann', replace=True)
+        answer = world.call(CreateAvatar, 'box/create_avatar', asked, CREATION)
         assert answer.error_code == ErrorCode.STORAGE, answer.message
         assert (tmp_path / 'ann.safetensors').read_bytes() == old
-        info, = world.call(ListAvatars, 'list_avatars', ListAvatars.Request()).avatars
+        info, = world.call(ListAvatars, 'box/list_avatars', ListAvatars.Request()).avatars
         assert info.id == 'ann'
-        assert world.call(DeleteAvatar, 'delete_avatar', DeleteAvatar.Request(avatar_id='ann')).success
+        assert world.call(DeleteAvatar, 'box/delete_avatar', DeleteAvatar.Request(avatar_id='ann')).success
     assert not list(tmp_path.iterdir()), 'deletion removes everything'
