@@ -35,8 +35,10 @@ class Avatar:
     atlas_size: int  # texels, square
     static: GaussianMap  # [H, W, ...]
     dynamic: GaussianMap  # [H, W, ...]
+    closed_lids: np.ndarray  # [H, W, 3] colours around shut eyes; 0 where lids play no part
     shell: Shell
     photo_camera: Camera  # of the crop the avatar was made from; its viewmat is the photo's head pose
+    window: np.ndarray  # [3] x, y, side of the part of that crop which a portrait view shows, pixels
     background: np.ndarray  # [3] RGB in [0, 1]
     metadata: dict = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -73,7 +75,8 @@ def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
     tensors |= {
         'shell.normals': avatar.shell.normals.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
         'photo.viewmat': avatar.photo_camera.viewmat.astype(np.float32),
-        'photo.intrinsics': _intrinsics(avatar.photo_camera), 'background': np.asarray(avatar.background, np.float32),
+        'photo.intrinsics': _intrinsics(avatar.photo_camera), 'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
+        'closed_lids': (np.clip(avatar.closed_lids, 0, 1) * 255 + 0.5).astype(np.uint8),
     }
     metadata = dict(avatar.metadata) | {
         'format': FORMAT, 'head_model': avatar.head_model, 'head_model_version': avatar.head_model_version,
@@ -108,7 +111,7 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         'static_map': (size, size, channels), 'dynamic_map': (size, size, channels), 'shell.means': (count, 3),
         'shell.quats': (count, 4), 'shell.scales': (count, 3), 'shell.opacities': (count,), 'shell.colors': (count, 3),
         'shell.normals': (count, 3), 'shell.torso': (count,), 'photo.viewmat': (4, 4), 'photo.intrinsics': (6,),
-        'background': (3,), 'identity.shape': (None,),
+        'background': (3,), 'window': (3,), 'closed_lids': (size, size, 3), 'identity.shape': (None,),
     }
     for key, shape in shapes.items():
         check_shape(key, tensors[key], shape)
@@ -124,8 +127,9 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     return Avatar(
         str(metadata['head_model']), str(metadata['head_model_version']), Identity(**identity), size,
         _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
+        tensors['closed_lids'].astype(np.float32) / 255,
         Shell(Splats(**splats), np.array(tensors['shell.normals']), np.array(tensors['shell.torso'])),
-        camera, np.array(tensors['background']), metadata, tuple(map(str, metadata.get('warnings', ()))),
+        camera, np.array(tensors['window']), np.array(tensors['background']), metadata, tuple(map(str, metadata.get('warnings', ()))),
     )
 
 

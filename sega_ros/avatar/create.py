@@ -9,9 +9,9 @@ import torch
 
 from sega_ros.avatar.avatar import Avatar, Shell
 from sega_ros.avatar.personalise import PersonaliseConfig, personalise, shell_fade
-from sega_ros.avatar.photo import Photo, check_image, prepare_photo
+from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.shell import NECK_CUT, build_shell, head_centre
-from sega_ros.avatar.texture import mesh_buffer, unwrap
+from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
 from sega_ros.camera import pose_camera
 from sega_ros.errors import CancelledError, RequestError
 from sega_ros.head.atlas import build_atlas
@@ -102,7 +102,7 @@ def create_avatar(
     empty = replace(maps, opacity=torch.full_like(maps.opacity, -_CLOSED))
     avatar = Avatar(
         head.name, head.version, identity, size, static=_where(dynamic, empty, maps), dynamic=_where(dynamic, maps, empty),
-        shell=shell, photo_camera=camera, background=scene.background, metadata=metadata, warnings=photo.warnings)
+        closed_lids=scene.closed_lids, shell=shell, photo_camera=camera, window=portrait_window(photo), background=scene.background, metadata=metadata, warnings=photo.warnings)
     report('done', 1.0, scene.picture(maps, shell))
     return avatar
 
@@ -147,11 +147,15 @@ class _Scene:
         log_scale[rows, cols] = sigma.log()
         opacity = torch.full((height, width), -_CLOSED)
         opacity[rows, cols] = 3.0
+        self.closed_lids = np.zeros((height, width, 3), np.float32)
+        self.closed_lids[self.table.rows, self.table.cols] = unwrapped.closed_lids
         color = torch.zeros(height, width, 3)
         color[rows, cols] = torch.from_numpy(unwrapped.color)
         offset = torch.zeros(height, width, 3)
         scalp = torch.from_numpy(self.region == Region.SCALP)
         offset[rows[scalp], cols[scalp], 2] = -_SCALP_SINK
+        offset[rows, cols, 2] -= torch.from_numpy(
+            tuck_in(self.head, self.table, self.region, self.frames, self.photo, self.camera))
         rotation = torch.zeros(height, width, 4)
         rotation[..., 0] = 1
         shell = build_shell(self.head, self.vertices, self.photo, self.camera, self.buffer)

@@ -43,6 +43,26 @@ class View:
             raise RequestError(f'view distance: wanted 0.1 to 10 m, found {self.distance}')
 
 
+class _LidColors:
+    """The part of the dynamic map that depends on the lids: from the open eye's colours to the shut eye's."""
+
+    def __init__(self, avatar: Avatar, table, rest: np.ndarray, local: np.ndarray):
+        middle = (rest[table.corners] * table.bary[..., None]).sum(1)[:, 0]
+        lid = avatar.closed_lids[table.rows, table.cols].any(-1)
+        self._sides = [np.flatnonzero(lid & (middle > 0)), np.flatnonzero(lid & (middle <= 0))]
+        self._open = [local[k, 11:14].copy() for k in self._sides]
+        self._shut = [avatar.closed_lids[table.rows[k], table.cols[k]] for k in self._sides]
+        photo = avatar.identity.eyelids
+        self._start = np.clip(np.zeros(2) if photo is None else photo, 0, 0.6)
+
+    def apply(self, eyelids: np.ndarray, local: np.ndarray) -> None:
+        """Write the lid texels' colours for a closure [2] (left, right) into `local` [T, 14]."""
+        for k, texels in enumerate(self._sides):
+            share = np.clip((float(eyelids[k]) - self._start[k]) / (1 - self._start[k]), 0, 1)
+            share = share * share * (3 - 2 * share)
+            local[texels, 11:14] = (1 - share) * self._open[k] + share * self._shut[k]
+
+
 class AvatarDriver:
     """Renders one avatar. Keeps buffers, not state: `render` is a function of its arguments."""
 
@@ -63,6 +83,7 @@ class AvatarDriver:
         used = np.isfinite(maps.opacity.numpy()) & (maps.opacity.numpy() > -7)
         self._table = texel_table(head, atlas, self._poser.rest, used)
         self._local = activate(maps, self._table)
+        self._lids = _LidColors(avatar, self._table, self._poser.rest, self._local)
         self._neck = (head.J_regressor @ self._poser.rest)[1].astype(np.float64)
         shell = avatar.shell
         self._shell = tuple(np.ascontiguousarray(getattr(shell.splats, k).numpy(), np.float32)
@@ -87,9 +108,10 @@ class AvatarDriver:
         if view.kind == 'input':
             return pose_camera(expression.rotation, expression.translation, expression.focal_length, view.size)
         depth = float((photo.viewmat[:3, :3] @ self._neck + photo.viewmat[:3, 3])[2])
-        # The photo's framing: its crop's focal length over the shorter side, looking at the crop's centre.
-        focal = photo.fx / photo.width * min(height, width) / width
-        centre = np.array([photo.width / 2 - photo.cx, photo.height / 2 - photo.cy, photo.fx]) * depth / photo.fx
+        # The photo's framing: the focal length of its portrait window over the shorter side, looking at the window's centre.
+        x, y, side = (float(v) for v in self.avatar.window)
+        focal = photo.fx / side * min(height, width) / width
+        centre = np.array([x + side / 2 - photo.cx, y + side / 2 - photo.cy, photo.fx]) * depth / photo.fx
         target = photo.viewmat[:3, :3].T @ (centre - photo.viewmat[:3, 3])
         camera = orbit_camera(
             yaw=view.yaw if view.kind == 'free' else 0.0, pitch=view.pitch if view.kind == 'free' else 0.0,
@@ -118,6 +140,7 @@ class AvatarDriver:
         torso = self.torso_rotation(expression, view, camera)
         vertices = self._vertices(expression.params, torso)
         eye = camera_centre(camera.viewmat)
+        self._lids.apply(expression.params.eyelids, self._local)
         n = bind_into(self._table, self._local, vertices, eye, self._out)
         means, quats, scales, opacities, colors = self._shell
         shell = self.avatar.shell

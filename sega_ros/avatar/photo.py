@@ -40,6 +40,21 @@ class Photo:
                        cx=(camera.cx - self.origin[0]) * self.scale, cy=(camera.cy - self.origin[1]) * self.scale)
 
 
+def portrait_window(photo: Photo) -> np.ndarray:
+    """Square window (x, y of its corner, side; crop pixels) that shows the person without the photo's lower edge.
+
+    Where the photo ends above the crop's end, the bust would hover: the window ends there instead.
+    """
+    size = photo.alpha.shape[0]
+    rows = np.flatnonzero((photo.alpha > 0.5).any(1))
+    if not len(rows):
+        return np.array([0.0, 0.0, size], np.float32)
+    bottom = min(int(rows[-1]) + 1 - 4, size)
+    top = max(float(rows[0]) - 0.07 * size, 0.0)
+    side = max(bottom - top, 0.55 * size)
+    return np.array([(size - side) / 2, bottom - side, side], np.float32)
+
+
 def check_image(image: np.ndarray) -> None:
     """Raise ImageError unless `image` is uint8 RGB [H, W, 3] with pixels in it."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
@@ -108,6 +123,16 @@ def _crop(image: np.ndarray, face: Landmarks, factor: float, size: int) -> tuple
     return crop, origin, float(scale)
 
 
+def letterbox(image: np.ndarray) -> tuple[int, int]:
+    """Rows of black bars at the top and at the bottom of `image`."""
+    black = image.reshape(len(image), -1).max(1) < 24
+    if black.all():
+        return 0, 0
+    lit = np.flatnonzero(~black)
+    bars = int(lit[0]), len(image) - 1 - int(lit[-1])
+    return tuple(n + 4 if n else 0 for n in bars)  # compression blurs the bar's edge
+
+
 def prepare_photo(image: np.ndarray, detect: Callable[[np.ndarray], list[Landmarks]]) -> Photo:
     """Check `image` (uint8 RGB [H, W, 3]), crop it around its largest face and cut the person out.
 
@@ -121,5 +146,7 @@ def prepare_photo(image: np.ndarray, detect: Callable[[np.ndarray], list[Landmar
     centres = (np.arange(CROP_SIZE) + 0.5) / scale
     inside = ((centres + origin[1] > 0) & (centres + origin[1] < height))[:, None] & (
         (centres + origin[0] > 0) & (centres + origin[0] < width))
+    bars = letterbox(image)
+    inside &= ((centres + origin[1] > bars[0]) & (centres + origin[1] < height - bars[1]))[:, None]
     cut = matte(crop, inside)
     return Photo(crop.astype(np.float32) / 255, cut.color, cut.alpha, inside, face, origin, scale, tuple(warnings))

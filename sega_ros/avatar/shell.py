@@ -23,6 +23,7 @@ from sega_ros.types import Camera, Region, Splats
 _CELL = 4  # crop pixels per cell of the grid the depth is solved on
 _ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
 _HAIR_STEP, _BACK_STEP, _BUST_STEP = 2.6, 5.0, 3.4  # crop pixels between splats
+_INSET, _RIM_STEPS = 8.0, 9  # crop pixels from the silhouette that the rim closes, and splats across it
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
@@ -68,11 +69,12 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
         _sheet(front & torso, _BUST_STEP, relief.depth, relief, photo.color, photo.alpha, camera, outward=-1),
     ]
     back = (photo.alpha > 0.6) & (relief.torso < 0.02) & relief.person
+    hair = photo.color
     if back.any():
         hair = _hair_colors(photo, head, buffer, mesh & ~torso, back)
         parts.append(_sheet(back, _BACK_STEP, relief.back, relief, hair, np.ones_like(photo.alpha), camera, outward=1))
-    return Shell(Splats.cat([p.splats for p in parts]), np.concatenate([p.normals for p in parts]),
-                 np.concatenate([p.torso for p in parts]))
+    parts.append(_rim(photo, relief, hair, camera))
+    return _join(parts)
 
 
 def _hair_colors(photo: Photo, head: HeadModel, buffer: TriangleBuffer, mesh: np.ndarray, back: np.ndarray) -> np.ndarray:
@@ -185,16 +187,68 @@ def _sheet(mask, step, depth, relief, color, alpha, camera, *, outward: int) -> 
     normal *= np.sign(normal[:, 2:]) * outward
     level = np.cross(normal, steep)
     frame = np.stack([steep, level, normal], -1)  # [N, 3, 3] camera frame
-    frame = camera.viewmat[:3, :3].T.astype(np.float64) @ frame
     spacing = 0.62 * step * metre
     scales = np.stack([spacing * np.sqrt(1 + tilt**2), spacing, 0.35 * spacing], -1)
-    quats = rotmat_to_unitquat(torch.from_numpy(frame))
+    return _to_shell(means, frame, scales, np.clip(alpha[rows, cols], 0.02, 0.97), color[rows, cols],
+                     relief.torso[rows, cols], camera)
+
+
+def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) -> Shell:
+    """Splats around the silhouette, where front and back meet edge-on and no pixel grid samples them.
+
+    Along the contour the surface is a circle of the relief's own radius: R = (d^2 + i^2) / 2i for depth d at inset i.
+    """
+    import cv2
+
+    solid = (photo.alpha > 0.5).astype(np.uint8)
+    outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    outline = max(outlines, key=len)[:, 0][::2].astype(np.float64) + 0.5  # [K, 2] x, y
+    height, width = solid.shape
+    inner = ((outline > 4) & (outline < [width - 4, height - 4])).all(-1)
+    soft = cv2.GaussianBlur(solid.astype(np.float32), (0, 0), 5)
+    slope = np.stack([np.gradient(soft, axis=1), np.gradient(soft, axis=0)], -1)
+    outline = outline[inner]
+    cols, rows = outline.astype(int).T
+    inward = slope[rows, cols]
+    inward /= np.linalg.norm(inward, axis=-1, keepdims=True) + 1e-9
+    at = np.clip((outline + _INSET * inward).astype(int), 0, [width - 1, height - 1])
+    ring = (relief.depth[at[:, 1], at[:, 0]] + relief.back[at[:, 1], at[:, 0]]) / 2
+    metre = ring / camera.fx
+    reach = np.clip((ring - relief.depth[at[:, 1], at[:, 0]]) / metre, 2, 90)
+    radius = (reach**2 + _INSET**2) / (2 * _INSET)
+    limit = np.arcsin(np.clip(reach / radius, 0, 1))
+    parts = []
+    for turn in np.linspace(-1, 1, _RIM_STEPS):
+        phi = turn * limit
+        pixels = outline + (radius * (1 - np.cos(phi)) + 1.0)[:, None] * inward
+        z = ring + radius * np.sin(phi) * metre
+        outward = np.concatenate([-inward * np.cos(phi)[:, None], np.sin(phi)[:, None]], -1)
+        along = np.stack([-inward[:, 1], inward[:, 0], np.zeros(len(inward))], -1)
+        frame = np.stack([np.cross(along, outward), along, outward], -1)
+        step = 2 * radius * limit / (_RIM_STEPS - 1) * metre
+        scales = np.stack([0.7 * step, 1.5 * metre, 0.5 * metre], -1)
+        sample = np.clip(outline + 4.0 * inward, 0, [width - 1, height - 1]).astype(int)
+        picture = photo.color if turn <= 0 else back_color
+        parts.append(_to_shell(unproject(pixels, z, camera), frame, scales, np.full(len(z), 0.9),
+                               picture[sample[:, 1], sample[:, 0]], relief.torso[rows, cols], camera))
+    return _join(parts)
+
+
+def _join(parts: list[Shell]) -> Shell:
+    return Shell(Splats.cat([p.splats for p in parts]), np.concatenate([p.normals for p in parts]),
+                 np.concatenate([p.torso for p in parts]))
+
+
+def _to_shell(means, frame, scales, opacities, colors, torso, camera: Camera) -> Shell:
+    """Shell of splats whose frames [N, 3, 3] (columns: two tangents, outward normal) are in the camera's axes."""
+    frame = camera.viewmat[:3, :3].T.astype(np.float64) @ frame
+
     def tensor(a):
         return torch.as_tensor(np.asarray(a), dtype=torch.float32)
 
-    splats = Splats(tensor(means), quats.float(), tensor(scales), tensor(np.clip(alpha[rows, cols], 0.02, 0.97)),
-                    tensor(color[rows, cols]))
-    return Shell(splats, frame[..., 2].astype(np.float32), relief.torso[rows, cols])
+    quats = rotmat_to_unitquat(torch.from_numpy(frame)).float()
+    splats = Splats(tensor(means), quats, tensor(scales), tensor(opacities), tensor(colors))
+    return Shell(splats, frame[..., 2].astype(np.float32), np.asarray(torso, np.float32))
 
 
 def _smooth(depth: np.ndarray) -> np.ndarray:

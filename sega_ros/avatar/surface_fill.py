@@ -8,6 +8,10 @@ from scipy.spatial import cKDTree
 from sega_ros.head.model import HeadModel
 
 
+# Light may differ this much between the sides of a face; beyond it the difference is a shadow's edge or a misfit.
+_MAX_TONE = 0.12
+
+
 def mirror_index(points: np.ndarray) -> np.ndarray:
     """Index [T] of the texel that lies nearest to each texel's mirror image; `points` [T, 3] on the mean head."""
     _, index = cKDTree(points).query(points * [-1, 1, 1])
@@ -50,6 +54,6 @@ def fill_by_symmetry(values: np.ndarray, known: np.ndarray, mirror: np.ndarray, 
     mirrored = np.where(known[mirror, None], values[mirror], 0)
     difference = fill(np.where(both[:, None], values - values[mirror], 0), both) if both.any() else np.zeros_like(values)
     smooth = fill(values, known)
-    copied = mirrored + difference
+    copied = mirrored + np.clip(difference, -_MAX_TONE, _MAX_TONE)
     out = np.where(known[:, None], values, np.where(known[mirror, None], copied, smooth))
     return np.clip(out, 0, 1).astype(np.float32)

@@ -52,7 +52,23 @@ def matte(image: np.ndarray, inside: np.ndarray | None = None) -> Matte:
     trimap[sure > 0], trimap[near == 0] = 1.0, 0.0
     unit = image.astype(np.float64) / 255
     alpha = estimate_alpha_cf(unit, trimap) if (trimap == 0.5).any() and (trimap != 0.5).any() else trimap
-    color = estimate_foreground_ml(unit, alpha)
+    color = _steady_color(estimate_foreground_ml(unit, alpha), alpha)
     if inside is not None:
         alpha = np.where(inside, alpha, 0.0)
     return Matte(alpha.astype(np.float32), np.clip(color, 0, 1).astype(np.float32))
+
+
+def _steady_color(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Colours [H, W, 3] that fade to the nearest solid ones as alpha vanishes: there the estimate is a guess and takes on the
+    background's complement.
+    """
+    import cv2
+
+    solid = cv2.erode((alpha > 0.97).astype(np.uint8), np.ones((3, 3), np.uint8))
+    if not solid.any():
+        return color
+    _, label = cv2.distanceTransformWithLabels(1 - solid, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    lookup = np.zeros((label.max() + 1, 3))
+    lookup[label[solid > 0]] = color[solid > 0]
+    trust = np.clip((alpha - 0.3) / 0.65, 0, 1)[..., None] ** 2
+    return trust * color + (1 - trust) * cv2.GaussianBlur(lookup[label], (0, 0), 1.0)
