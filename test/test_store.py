@@ -270,10 +270,12 @@ def test_real_avatar_round_trip(tmp_path):
                            noise(size, size, 3))
 
     splats = Splats(noise(5, 3), noise(5, 4), noise(5, 3), noise(5), noise(5, 3))
-    saved = Avatar('open', '1', Identity(np.arange(4, dtype=np.float32), focal_length=1.75), 8, maps(8), maps(8),
-                   Shell(splats, np.ones((5, 3), np.float32), np.zeros(5, np.float32)),
-                   Camera(64, 48, 90.0, 91.0, 32.0, 24.0), np.array([0.1, 0.2, 0.3], np.float32),
-                   {'consent': 'yes'}, ('a warning',))
+    saved = Avatar(
+        head_model='open', head_model_version='1', identity=Identity(np.arange(4, dtype=np.float32), focal_length=1.75),
+        atlas_size=8, static=maps(8), dynamic=maps(8), closed_lids=noise(8, 8, 3).numpy(),
+        shell=Shell(splats, np.ones((5, 3), np.float32), np.zeros(5, np.float32)),
+        photo_camera=Camera(64, 48, 90.0, 91.0, 32.0, 24.0), window=np.array([4, 5, 30], np.float32),
+        background=np.array([0.1, 0.2, 0.3], np.float32), metadata={'consent': 'yes'}, warnings=('a warning',))
     store = AvatarStore(tmp_path)
     entry = store.save('ann', saved)
     loaded = store.load('ann')
@@ -283,6 +285,7 @@ def test_real_avatar_round_trip(tmp_path):
     assert torch.equal(loaded.shell.splats.means, splats.means)
     assert np.array_equal(loaded.identity.shape, saved.identity.shape)
     assert loaded.identity.focal_length == 1.75 and loaded.identity.v_offset is None
+    assert np.allclose(loaded.window, [4, 5, 30])
     assert loaded.photo_camera.fy == pytest.approx(91.0) and loaded.photo_camera.height == 48
     again = store.save('bob', loaded)
     assert again.size == entry.size and store.sha256('ann') == store.sha256('bob')

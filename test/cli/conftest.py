@@ -23,8 +23,11 @@ def plain_avatar():
     splats = Splats(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.01), torch.full((1,), 0.5),
                     torch.full((1, 3), 0.5))
     shell = Shell(splats, np.array([[0, 0, 1]], np.float32), np.zeros(1, np.float32))
-    return Avatar(head.name, head.version, Identity(np.zeros(head.n_shape, np.float32)), size, maps, maps, shell,
-                  orbit_camera(distance=0.8, size=(256, 256)), np.ones(3, np.float32), {'consent': 'none needed'})
+    return Avatar(
+        head_model=head.name, head_model_version=head.version, identity=Identity(np.zeros(head.n_shape, np.float32)),
+        atlas_size=size, static=maps, dynamic=maps, closed_lids=np.zeros((size, size, 3), np.float32), shell=shell,
+        photo_camera=orbit_camera(distance=0.8, size=(256, 256)), window=np.array([0, 0, 256], np.float32),
+        background=np.ones(3, np.float32), metadata={'consent': 'none needed'})
 
 
 @pytest.fixture
