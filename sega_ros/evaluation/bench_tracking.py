@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
-from sega_ros.camera import project
+from sega_ros.camera import pose_camera, project
 from sega_ros.errors import NoFaceError
 from sega_ros.head import load_head
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.synthetic.performer import Performer
 from sega_ros.tracking.embedding import LandmarkEmbedding, landmark_embedding
-from sega_ros.tracking.fit import Identity, fit_identity, solve_personal_offset
+from sega_ros.tracking.fit import Identity, fit_identity
 from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 from sega_ros.types import Camera, FlameExpression, FlameParams
@@ -49,7 +49,9 @@ class TrackingScore:
 
 
 def photo_identity(head: HeadModel, embedding: LandmarkEmbedding, image: np.ndarray) -> Identity:
-    """Fit the identity to one picture as avatar creation does.
+    """Fit the identity to one picture: shape and landmark offsets, as the tracker does by itself.
+
+    (An avatar's personal geometry would also put MediaPipe's own error on that picture into the mesh.)
 
     Raises:
         NoFaceError: MediaPipe finds none.
@@ -59,7 +61,7 @@ def photo_identity(head: HeadModel, embedding: LandmarkEmbedding, image: np.ndar
         if not found:
             raise NoFaceError('bench_tracking: no face in the first picture of the performance')
         fit = fit_identity(head, embedding, detector.refine(image, found[0]))
-    return solve_personal_offset(head, embedding, fit)
+    return fit.identity()
 
 
 def bench_tracking(
@@ -85,7 +87,7 @@ def bench_tracking(
     return _score(head, embedding, identity, seed, seen, truths, still, float(np.median(spent)) * 1e3)
 
 
-def _stillness(tracker, embedding, identity, performer: Performer, stamp: int, rate: float, frames: int = 20) -> float:
+def _stillness(tracker, embedding, identity, performer, stamp: int, rate: float, frames: int = 20) -> float:
     """Rms movement (px of 512) of the landmarks while nothing moves but camera noise of 2 grey levels."""
     rng = np.random.default_rng(0)
     image, _, camera = performer.frame(0.0)
@@ -100,8 +102,6 @@ def _stillness(tracker, embedding, identity, performer: Performer, stamp: int, r
 
 def _landmarks(head, embedding, identity: Identity, message: FlameExpression, camera: Camera) -> np.ndarray:
     """Pixels [478, 2] of the landmarks on the tracked mesh (the landmark offsets, which no mesh has, left out)."""
-    from sega_ros.camera import pose_camera
-
     vertices = Poser(head, identity.shape, v_offset=identity.v_offset).pose(message.params)
     own = pose_camera(message.rotation, message.translation, message.focal_length, (camera.height, camera.width))
     return project(embedding.points(vertices, head.faces), own)[0]
@@ -125,8 +125,8 @@ def _score(head, embedding, identity, seed, seen, truths, still, spent) -> Track
     active = np.flatnonzero(unit_truth.std(0) > _ACTIVE)
     rs = tuple(_r(units[:, k], unit_truth[:, k]) for k in active)
     lids, lid_truth = pair('eyelids')
-    gaze, gaze_truth = (np.concatenate(a, 1)[:, [0, 1, 3, 4]] for a in zip(pair('left_eye_pose'), pair('right_eye_pose'),
-                                                                       strict=True))
+    eyes = zip(pair('left_eye_pose'), pair('right_eye_pose'), strict=True)
+    gaze, gaze_truth = (np.concatenate(both, 1)[:, [0, 1, 3, 4]] for both in eyes)
     jaw, jaw_truth = pair('jaw_pose')
     open_eyes = lid_truth.max(1) < 0.5
     off = gaze[open_eyes] - gaze_truth[open_eyes]
@@ -161,8 +161,9 @@ def mean_score(scores: Sequence[TrackingScore]) -> dict[str, float]:
 
 def table(scores: Iterable[TrackingScore]) -> str:
     """Return the scores as a Markdown table."""
-    head = '| seed | frames (lost) | pose deg (p95) | landmarks px (p95) | jaw r | blink r (slope) | gaze r (deg) | units r | still px | ms |'
-    rows = [head, '|' + '---|' * 10]
+    names = ('seed', 'frames (lost)', 'pose deg (p95)', 'landmarks px (p95)', 'jaw r', 'blink r (slope)',
+             'gaze r (deg)', 'units r', 'still px', 'ms')
+    rows = [f'| {" | ".join(names)} |', '|' + '---|' * len(names)]
     for s in scores:
         rows.append(
             f'| {s.seed} | {s.frames} ({s.lost}) | {s.pose_deg:.2f} ({s.pose_deg_p95:.2f}) | {s.landmark_px:.2f} '
@@ -184,7 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> dict:
               for seed in options.seeds]
     print(table(scores))
     print(mean_score(scores))
-    return {'embedding_px': embedding.median_residual_px, 'mean': mean_score(scores), 'performers': [asdict(s) for s in scores]}
+    return {'embedding_px': embedding.median_residual_px, 'mean': mean_score(scores),
+            'performers': [asdict(s) for s in scores]}
 
 
 if __name__ == '__main__':

@@ -23,7 +23,7 @@ _FACE_UNIT = 256.0
 
 
 def landmark_errors(head: HeadModel, embedding: LandmarkEmbedding, seed: int, times: Iterable[float]) -> np.ndarray:
-    """Return errors [N, 478, 2] over a performance, relative to its first picture, px of a 256 px face, roll taken out."""
+    """Return errors [N, 478, 2] over a performance less its first picture's: px of a 256 px face, without roll."""
     performer = Performer(head, seed)
     errors = []
     with LandmarkDetector(static_image_mode=True) as still, LandmarkDetector() as stream:

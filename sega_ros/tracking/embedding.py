@@ -1,9 +1,10 @@
 """Where MediaPipe's landmarks lie on a head model: seen, not taken from a third party.
 
-The head is rendered in several poses and identities, meshed by MediaPipe, and every landmark is put back on the surface.
-A second round wears lips, brows and irises painted where the first one found them, as MediaPipe was trained on faces.
+The head is rendered in several poses and identities, meshed by MediaPipe, and every landmark is put back on the
+surface. A second round wears lips painted where the first one found them, as MediaPipe was trained on faces.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ _STABLE_PX = 8.0  # landmarks that scatter more than this in a 512 px picture ha
 _LIMBUS_M = 0.0059  # radius of the iris ring
 HAIR = (0.16, 0.11, 0.08)
 SKIN, LIP, BROW, SCLERA, IRIS, PUPIL = (
-    (0.80, 0.62, 0.53), (0.68, 0.36, 0.34), (0.25, 0.17, 0.13), (0.93, 0.92, 0.91), (0.30, 0.20, 0.12), (0.03, 0.03, 0.03))
+    (0.80, 0.62, 0.53), (0.68, 0.36, 0.34), (0.25, 0.17, 0.13), (0.93, 0.92, 0.91), (0.30, 0.20, 0.12), (0.03,) * 3)
 _SKIN_REGIONS = Region.FACE, Region.EYELIDS, Region.SCALP, Region.EARS, Region.NECK
 _INSIDE = (0.30, 0.10, 0.10)
 _TEETH = (0.90, 0.88, 0.82)
@@ -125,7 +126,7 @@ def _paint(head: HeadModel, embedding: LandmarkEmbedding, colors: np.ndarray) ->
 def brow_cover(head: HeadModel) -> np.ndarray:
     """How much of each vertex is brow [V] in [0, 1].
 
-    By anatomy, from the eyeballs: 38 mm long from above the inner corner of the eye, an arch about 2 cm above the pupil.
+    By anatomy, from the eyeballs: 38 mm long from above the inner corner of the eye, an arch 2 cm above the pupil.
     """
     v, cover = head.v_template.astype(np.float64), np.zeros(len(head.v_template))
     for centre, radius, _ in eyeballs(head):
@@ -163,7 +164,9 @@ def _scenes(head: HeadModel) -> list[tuple[FlameParams, float, float]]:
     return scenes
 
 
-def _look(head: HeadModel, colors: np.ndarray, detector: LandmarkDetector, report: Callable[[float], None]) -> list[_View]:
+def _look(
+    head: HeadModel, colors: np.ndarray, detector: LandmarkDetector, report: Callable[[float], None],
+) -> list[_View]:
     """Render and mesh every scene in which MediaPipe finds the face."""
     face = np.unique(head.faces[head.face_region == Region.FACE])
     target = tuple((head.v_template[face].min(0) + head.v_template[face].max(0)) / 2 * np.array([1, 1, 0]))
@@ -177,8 +180,9 @@ def _look(head: HeadModel, colors: np.ndarray, detector: LandmarkDetector, repor
             views.append(_View(seen.points[:, :2], pixels, buffer, float(params.jaw_pose[0])))
         report((i + 1) / len(scenes))
     if len(views) < len(scenes) / 2:
-        raise HeadModelError(f'head {head.name}: MediaPipe found a face in {len(views)} of {len(scenes)} plain renderings; '
-                             'wanted at least half: does the file hold a head in FLAME\'s frame (y up, z out of the face)?')
+        raise HeadModelError(
+            f'head {head.name}: MediaPipe found a face in {len(views)} of {len(scenes)} plain renderings, wanted '
+            "at least half: does the file hold a head in FLAME's frame (y up, z out of the face)?")
     return views
 
 
@@ -249,8 +253,9 @@ def _nearest_hit(view: _View, point: np.ndarray, allowed: np.ndarray, reach: int
 
 def _judge(head, views, faces, barys, valid) -> LandmarkEmbedding:
     """Median reprojection error of each landmark; what scatters is dropped."""
+    corners = head.faces[faces]
     errors = np.stack([np.linalg.norm(
-        np.einsum('pk,pkc->pc', barys, view.vertices_px[head.faces[faces]]) - view.landmarks, axis=1) for view in views])
+        np.einsum('pk,pkc->pc', barys, view.vertices_px[corners]) - view.landmarks, axis=1) for view in views])
     errors[~np.stack([_telling(view) for view in views])] = np.nan
     residual = np.nanmedian(errors, 0)
     valid = valid & (residual < _STABLE_PX)
@@ -319,8 +324,9 @@ def _read(path: Path, n_faces: int) -> LandmarkEmbedding | None:
             found = LandmarkEmbedding(*(file[key] for key in ('faces', 'barys', 'valid', 'residual_px')))
     except Exception:
         return None
-    good = found.faces.shape == (N_LANDMARKS,) and found.barys.shape == (N_LANDMARKS, 3) and found.faces.max() < n_faces
-    return found if good else None
+    if found.faces.shape != (N_LANDMARKS,) or found.barys.shape != (N_LANDMARKS, 3) or found.faces.max() >= n_faces:
+        return None
+    return found
 
 
 def _write(path: Path, embedding: LandmarkEmbedding) -> None:
@@ -332,4 +338,5 @@ def _write(path: Path, embedding: LandmarkEmbedding) -> None:
                  residual_px=embedding.residual_px)
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()

@@ -52,12 +52,12 @@ def load_noise() -> LandmarkNoise:
         with np.load(_FILE, allow_pickle=False) as file:
             noise = LandmarkNoise(file['modes'].astype(np.float32), file['variance'].astype(np.float32))
     except (OSError, ValueError, KeyError) as error:
-        raise HeadModelError(f'{_FILE}: the landmark noise model is missing or damaged; install the package again') from error
+        raise HeadModelError(f'{_FILE}: damaged or missing noise model; install the package again') from error
     return noise
 
 
 class StructuredWeights:
-    """Normal equations under noise with covariance diag(1 / weights) + modes: Woodbury's identity."""
+    """Normal equations under noise with covariance diag(1 / weights) + modes' modes: Woodbury's identity."""
 
     def __init__(self, modes: np.ndarray, weights: np.ndarray) -> None:
         self._modes = np.ascontiguousarray(modes, np.float32)
@@ -65,19 +65,24 @@ class StructuredWeights:
         flat = (modes * np.sqrt(weights)[:, None]).reshape(len(modes), -1).astype(np.float64)
         self._inner = np.linalg.inv(np.eye(len(modes)) + flat @ flat.T)  # does not change when the picture turns
 
-    def __call__(self, rows: np.ndarray, residual: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def __call__(
+        self, rows: np.ndarray, residual: np.ndarray, down: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, float]:
         """Hessian [n, n], gradient [n] and cost of derivatives [P, 2, n] and residuals [P, 2].
 
         `down` [2] is the unit vector down the face: the modes are turned with it.
         """
-        turn = np.array([[down[1], -down[0]], [down[0], down[1]]], np.float32)  # rows: across and down, to x and y
         flat = np.ascontiguousarray(rows, np.float32).reshape(-1, rows.shape[2])
         off = residual.reshape(-1)
         weights = np.repeat(self._weights, 2)
-        modes = (self._modes @ turn).reshape(len(self._modes), -1) * weights
+        modes = np.empty_like(self._modes)
+        x, y = np.float32(down[0]), np.float32(down[1])
+        modes[..., 0] = y * self._modes[..., 0] + x * self._modes[..., 1]
+        modes[..., 1] = y * self._modes[..., 1] - x * self._modes[..., 0]
+        modes = modes.reshape(len(modes), -1)
         weighted = flat * weights[:, None]
-        seen, seen_off = (modes @ flat).astype(np.float64), modes.astype(np.float64) @ off
+        seen, seen_off = (modes @ weighted).astype(np.float64), modes @ (weights * off).astype(np.float32)
         solved = self._inner @ seen
         hessian = (weighted.T @ flat).astype(np.float64) - seen.T @ solved
-        gradient = weighted.T.astype(np.float64) @ off - solved.T @ seen_off
+        gradient = weighted.T @ off.astype(np.float32) - solved.T @ seen_off
         return hessian, gradient, float(weights @ off**2 - seen_off @ self._inner @ seen_off)

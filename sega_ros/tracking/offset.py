@@ -52,7 +52,7 @@ def solve_offset_field(
 
 
 def _parts(head: HeadModel) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The largest connected surface (mask [V]) and the vertices of each other part."""
+    """Return the largest connected surface (mask [V]) and the vertices of each other part."""
     n = len(head.v_template)
     edges = np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]]])
     graph = sp.csr_matrix((np.ones(len(edges)), edges.T), shape=(n, n))

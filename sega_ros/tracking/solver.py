@@ -1,7 +1,7 @@
 """Regularised Gauss-Newton on landmark residuals: one problem for the photo and for every frame.
 
-Unknowns: articulation (expression, lids, jaw, eyes), identity shape where it is free, rigid pose, log focal length where
-it is free. Residuals are in units of a face 256 px wide, so weights hold for any picture size.
+Unknowns: articulation (expression, lids, jaw, eyes), rigid pose, and where they are free identity shape and log focal
+length. Residuals are in units of a face 256 px wide, so weights hold for any picture size.
 """
 
 from dataclasses import dataclass, field, replace
@@ -22,8 +22,8 @@ class FitConfig:
     """Noise and priors; standard deviations in the unit of the quantity."""
 
     landmark_sigma: float = 1.0  # px of a 256 px face, independent part; the structured part is `LandmarkNoise`
-    correlation: float = 1.0  # so many landmarks carry one independent measurement
-    structure: float = 0.5  # scale of the structured noise; 0 trusts every landmark alike
+    correlation: float = 4.0  # so many landmarks carry one independent measurement
+    structure: float = 0.7  # scale of the structured noise; 0 trusts every landmark alike
     gap_sigma: float = 0.5  # px of a 256 px face: mean opening of lids and lips, what people look at
     closed_eye: float = 0.1  # share of the photo's eye opening that MediaPipe still sees in a closed eye
     depth_weight: float = 0.02  # of MediaPipe's z, over that of x and y
@@ -177,7 +177,7 @@ class LandmarkSolver:
         return float(weight * off @ off)
 
     def linearise(self, state: State, seen: Observation) -> tuple[np.ndarray, np.ndarray]:
-        """Derivatives [P, 3, n] and residuals [P, 3] of the landmarks: x, y and depth, px of a 256 px face."""
+        """Return derivatives [P, 3, n] and residuals [P, 3] of the landmarks: x, y and depth, px of a 256 px face."""
         points, jacobian = self.model.derivatives(state.pose, state.shape if self.n_s else None)
         n_art = self.n_e + 11 + self.n_s
         turned = points @ state.rotation.T
@@ -230,7 +230,7 @@ class LandmarkSolver:
         return hessian, gradient, cost + float(self._vergence @ gap**2)
 
     def _walls(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Bounds [n] and the precisions [n] beyond them: expression and lids act one way, the jaw is never more than shut."""
+        """Bounds [n] and the precisions [n] beyond them: units and lids act one way, the jaw only opens."""
         c, n = self.config, self.n_e
         low, high = np.full(self.size, -1e9), np.full(self.size, 1e9)
         low[:n + 3], high[:n], high[n:n + 2] = 0.0, c.upper_bound, 1.0
@@ -274,7 +274,7 @@ class LandmarkSolver:
         return state, cost
 
     def follow(self, state: State, seen: Observation, *, iterations: int, damping: float = 1e-3) -> State:
-        """Plain damped Gauss-Newton steps from a state that is already near: no trial steps, the fixed cost of a frame."""
+        """Take plain damped Gauss-Newton steps from a state that is near already: no trials, a fixed cost per frame."""
         for _ in range(iterations):
             hessian, gradient, _ = self.normal_equations(state, seen)
             hessian.reshape(-1)[::self.size + 1] *= 1 + damping
@@ -282,7 +282,9 @@ class LandmarkSolver:
         return state
 
 
-def rigid_start(points: np.ndarray, seen: Observation, focal: float, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rigid_start(
+    points: np.ndarray, seen: Observation, focal: float, valid: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     """Rotation [3, 3] and translation [3] by aligning model landmarks [P, 3] to MediaPipe's own 3D points.
 
     Umeyama's closed form, weak perspective; good to some degrees, which is where the iteration starts.

@@ -49,7 +49,7 @@ def closest_points(
 
 
 def grow_faces(faces: np.ndarray, seeds: np.ndarray, *, rings: int) -> np.ndarray:
-    """Indices of the faces within `rings` shared-vertex steps of `seeds`."""
+    """Return the indices of the faces within `rings` shared-vertex steps of `seeds`."""
     grown = np.unique(seeds)
     for _ in range(rings):
         grown = np.flatnonzero(np.isin(faces, faces[grown]).any(1))

@@ -23,8 +23,8 @@ LEFT_IRIS = (473, 474, 475, 476, 477)
 
 LEFT_BROW = (276, 282, 283, 285, 293, 295, 296, 300, 334, 336)
 RIGHT_BROW = (46, 52, 53, 55, 63, 65, 66, 70, 105, 107)
-OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150,
-        136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
+OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+        150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109)
 
 
 # Openings whose width people notice: (upper points, lower points opposite to them, the two corners).
@@ -32,7 +32,7 @@ GAPS = ((*LEFT_LIDS, LEFT_CORNERS), (*RIGHT_LIDS, RIGHT_CORNERS[::-1]), (UPPER_I
 
 
 def gap_axes(points: np.ndarray) -> np.ndarray:
-    """Unit vectors [3, 2] across the `GAPS` of landmarks [478, 2+], pointing down the face."""
+    """Return unit vectors [3, 2] across the `GAPS` of landmarks [478, 2+], pointing down the face."""
     along = np.stack([points[right, :2] - points[left, :2] for _, _, (left, right) in GAPS])
     along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
     return np.stack([-along[:, 1], along[:, 0]], 1)
@@ -46,7 +46,7 @@ def gap_widths(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
 
 
 def landmark_weights() -> np.ndarray:
-    """Weights [478] of the squared residuals: what people look at counts more, what slides on the surface less."""
+    """Weights [478] of the squared residuals: more for what people look at, less for what slides on the surface."""
     weights = np.ones(N_LANDMARKS)
     weights[list(OVAL)] = 0.5
     weights[list(LEFT_BROW + RIGHT_BROW)] = 1.5

@@ -21,8 +21,9 @@ def random_head(seed: int = 0, n_vertices: int = 60, n_shape: int = 4, n_express
         shapedirs=normal(0.005, v, 3, n_shape), exprdirs=normal(0.01, v, 3, n_expression),
         expression_names=tuple(f'unit{i}' for i in range(n_expression)), posedirs=normal(0.003, v, 3, 36),
         J_regressor=regressor / regressor.sum(1, keepdims=True), weights=weights / weights.sum(1, keepdims=True),
-        parents=np.array([-1, 0, 1, 1, 1], np.int32), eyelid_dirs=normal(0.01, 2, v, 3), eyelid_arc=normal(0.003, 2, v, 3),
-        uvs=np.zeros((3, 2), np.float32), uv_faces=np.zeros((f, 3), np.int32), face_region=np.ones(f, np.uint8))
+        parents=np.array([-1, 0, 1, 1, 1], np.int32), eyelid_dirs=normal(0.01, 2, v, 3),
+        eyelid_arc=normal(0.003, 2, v, 3), uvs=np.zeros((3, 2), np.float32),
+        uv_faces=np.zeros((f, 3), np.int32), face_region=np.ones(f, np.uint8))
 
 
 @pytest.fixture(scope='session')

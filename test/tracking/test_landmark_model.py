@@ -1,4 +1,4 @@
-"""Landmarks of the skinned head against the head's own skinning, and analytic derivatives against finite differences."""
+"""Landmarks of the skinned head against the head's own skinning, and derivatives against finite differences."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Normal equations: compiled against reference, gradient against finite differences, structured noise against the dense one."""
+"""Normal equations: compiled against reference, gradient against finite differences, structured against dense noise."""
 
 from dataclasses import replace
 
@@ -58,14 +58,15 @@ def test_gradient_is_the_costs(tiny_head, scene):
     """Central differences of the cost, priors, walls, gaps, depth, shape and focal length included."""
     *_, state, seen = scene
     solver = solver_of(tiny_head, scene, held=False, fit_shape=True, fit_focal=True)
-    state = replace(state, pose=replace(state.pose, expression=np.array([-0.2, 1.3, 0.1, 0.5, 0.0, 0.9]), jaw=np.array([-0.1, 0, 0])))
+    beyond = replace(state.pose, expression=np.array([-0.2, 1.3, 0.1, 0.5, 0.0, 0.9]), jaw=np.array([-0.1, 0, 0]))
+    state = replace(state, pose=beyond)
     _, gradient, _ = solver.normal_equations(state, seen)
     for k in range(solver.size):
         step = np.zeros(solver.size)
-        step[k] = 1e-5
+        step[k] = 1e-4
         up, down = (solver.normal_equations(solver.moved(state, s), seen)[2] for s in (step, -step))
         # The depth row treats the mean distance as constant: good to a per cent.
-        assert (up - down) / 4e-5 == pytest.approx(gradient[k], rel=0.03, abs=2e-3 * np.abs(gradient).max())
+        assert (up - down) / 4e-4 == pytest.approx(gradient[k], rel=0.03, abs=2e-3 * np.abs(gradient).max())
 
 
 def test_structured_weights_equal_the_dense_covariance():
@@ -104,12 +105,14 @@ def test_shipped_noise_is_sane():
 def test_solve_reaches_noiseless_truth(tiny_head, scene):
     faces, barys, truth, _ = scene
     model = LandmarkModel(tiny_head, faces, barys, shape=truth.shape)
-    loose = replace(FitConfig(), expression_sigma=1e3, eyelid_sigma=1e3, jaw_sigma=(1e3,) * 3, eye_sigma=(1e3,) * 3,
-                    vergence_sigma=(1e3,) * 3, negative_sigma=1e3, excess_sigma=1e3, jaw_close_sigma=1e3, depth_weight=0.0)
+    loose = replace(
+        FitConfig(), expression_sigma=1e3, eyelid_sigma=1e3, jaw_sigma=(1e3,) * 3, eye_sigma=(1e3,) * 3,
+        vergence_sigma=(1e3,) * 3, negative_sigma=1e3, excess_sigma=1e3, jaw_close_sigma=1e3, depth_weight=0.0)
     camera = model.points(truth.pose) @ truth.rotation.T + truth.translation
     pixels = truth.focal * SIZE[1] * camera[:, :2] / camera[:, 2:] + np.array([SIZE[1] / 2, SIZE[0] / 2])
     seen = Observation.of_landmarks(np.c_[pixels, camera[:, 2]], SIZE)
-    start = replace(truth, pose=Articulation(np.zeros(6)), rotation=np.diag([1.0, -1, -1]), translation=np.array([0, 0, 0.7]))
+    start = replace(
+        truth, pose=Articulation(np.zeros(6)), rotation=np.diag([1.0, -1, -1]), translation=np.array([0, 0, 0.7]))
     solver = LandmarkSolver(tiny_head, model, np.ones(478, bool), loose, compiled=True)
     found, cost = solver.solve(start, seen, iterations=60)
     assert cost < 1e-4
