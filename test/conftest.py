@@ -1,5 +1,9 @@
 """Fixtures shared by the tests."""
 
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 
@@ -9,3 +13,51 @@ def head():
     from sega_ros.head import load_head
 
     return load_head()
+
+
+@pytest.fixture(scope='session')
+def astronaut():
+    """A real portrait in the public domain, uint8 RGB [512, 512, 3]; the face spans 107 px."""
+    from skimage import data
+
+    return data.astronaut()
+
+
+@dataclass(frozen=True)
+class Creation:
+    """A preview avatar of a real photo, and what its creation went through."""
+
+    avatar: object  # sega_ros.avatar.avatar.Avatar
+    parts: SimpleNamespace  # photo, fit, identity: what the first stages returned
+    reports: list[tuple[str, float, np.ndarray | None]]  # stage, share of the job, picture
+
+
+@pytest.fixture(scope='session')
+def creation(head, astronaut):
+    """Create one avatar (about ten seconds) for all tests that want a real one."""
+    from sega_ros.avatar import create
+    from sega_ros.tracking.embedding import landmark_embedding
+
+    parts, reports = SimpleNamespace(), []
+
+    def keeping(name, function):
+        def call(*args, **kwargs):
+            setattr(parts, name, function(*args, **kwargs))
+            return getattr(parts, name)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, function in (('photo', 'prepare_photo'), ('fit', 'fit_identity'),
+                               ('identity', 'solve_personal_offset')):
+            patch.setattr(create, function, keeping(name, getattr(create, function)))
+        avatar = create.create_avatar(
+            astronaut, head=head, embedding=landmark_embedding(head), quality='preview', consent='public domain',
+            progress=lambda *report: reports.append(report))
+    return Creation(avatar, parts, reports)
+
+
+@pytest.fixture(scope='session')
+def preview_avatar(creation):
+    """The avatar of `creation`: don't change it."""
+    return creation.avatar
