@@ -9,8 +9,9 @@ PYTEST_ARGS ?=
 PHOTO ?=
 VIDEO ?=
 CAMERA ?=
-# Spinning OpenMP threads cost more than they bring on few, shared cores.
+# Spinning OpenMP threads and BLAS threads for small matrices cost more than they bring on few, shared cores.
 export OMP_WAIT_POLICY ?= passive
+export OPENBLAS_NUM_THREADS ?= 1
 
 RUN = $(CURDIR)/scripts/env.sh
 

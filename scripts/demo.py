@@ -8,6 +8,7 @@ demo.png and demo.json to out/demo.
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -81,6 +82,11 @@ class FrameFile:
         return stamp_ns in self._places
 
 
+def progress_bar(*args: object, **options: object) -> tqdm:
+    """Return a bar on standard error; in a log file it draws every ten seconds only."""
+    return tqdm(*args, mininterval=0.1 if sys.stderr.isatty() else 10.0, **options)
+
+
 # --- the other end of the topics ------------------------------------------------------------------------------------
 
 class Operator(Node):
@@ -111,6 +117,13 @@ class Operator(Node):
         for status in message.status:
             values = {item.key: item.value for item in status.values}
             self.health[status.name.split(': ')[-1]] = {**values, 'reason': status.message}
+
+    def drives(self, avatar: AvatarInfo) -> bool:
+        """Return whether the driver is ready with this avatar; raise DemoError when it can't be."""
+        health = self.health.get('avatar_driver', {})
+        if "can't be driven" in health.get('reason', ''):
+            raise DemoError(health['reason'])
+        return health.get('avatar sha256') == avatar.sha256
 
     def publish(self, image: np.ndarray) -> int:
         """Publish one frame, stamped now; return the stamp in nanoseconds."""
@@ -220,7 +233,7 @@ def driving_source() -> str | int:
     if not path.is_file():
         performer = Performer(head, seed=1)
         with VideoWriter(path, size=performer.size, fps=CLIP_RATE) as writer:
-            for k in tqdm(range(int(CLIP_SECONDS * CLIP_RATE)), desc='driving clip (once)', unit='frame'):
+            for k in progress_bar(range(int(CLIP_SECONDS * CLIP_RATE)), desc='driving clip (once)', unit='frame'):
                 writer.write(performer.frame(k / CLIP_RATE)[0])
     return str(path)
 
@@ -239,18 +252,19 @@ def create(operator: Operator, photo: np.ndarray, processes: Processes) -> tuple
     request = CreateAvatar.Request(avatar_id=AVATAR, replace=True, consent='demo', quality=1,
                                    image=rgb_to_image_message(photo, stamp=ns_to_stamp(0), frame_id=''))
     start = time.monotonic()
-    with tqdm(total=100, desc='avatar', unit='%', bar_format='{desc}: {percentage:3.0f}%|{bar}| {elapsed}') as bar:
+    with progress_bar(total=100, desc='avatar', bar_format='{desc}{percentage:3.0f}%|{bar}| {elapsed}') as bar:
         def show() -> None:
             health = operator.health.get('avatar_builder', {})
             if health.get('progress', '-') != '-':
                 bar.set_description(f'avatar: {health["stage"]}', refresh=False)
-                bar.n = max(bar.n, min(100.0, 100 * float(health['progress'])))
-            bar.refresh()
+                bar.update(max(0.0, 100 * float(health['progress']) - bar.n))
+            else:
+                bar.update(0)
 
         answer = operator.call(CreateAvatar, 'create_avatar', request, timeout=CREATE_TIMEOUT, processes=processes,
                                waiting=show)
         if answer.success:
-            bar.n = 100
+            bar.update(100 - bar.n)
     if not answer.success:
         raise DemoError(f'no avatar ({ErrorCode(answer.error_code).name}): {answer.message}')
     for warning in answer.warnings:
@@ -265,7 +279,7 @@ def play(operator: Operator, source: str | int, sent: FrameFile) -> tuple[list[i
         seconds = CLIP_SECONDS if reader.is_camera else MAX_SECONDS
         total = min(reader.frame_count or 10**9, int(seconds * reader.fps))
         start = time.monotonic()
-        for k, image in enumerate(tqdm(reader, total=total, desc='driving', unit='frame')):
+        for k, image in enumerate(progress_bar(reader, total=total, desc='driving', unit='frame')):
             if k == total:
                 break
             if not reader.is_camera:
@@ -309,7 +323,8 @@ def write_clip(stamps: list[int], sent: FrameFile, operator: Operator, rate: flo
     """Write demo.mp4, driver beside avatar."""
     first = side_by_side(*next(pairs(stamps, sent, operator)))
     with VideoWriter(OUT / 'demo.mp4', size=first.shape[:2], fps=rate) as writer:
-        for driver, avatar in tqdm(pairs(stamps, sent, operator), total=len(stamps), desc='demo.mp4', unit='frame'):
+        for driver, avatar in progress_bar(pairs(stamps, sent, operator), total=len(stamps), desc='demo.mp4',
+                                           unit='frame'):
             writer.write(side_by_side(driver, avatar))
 
 
@@ -331,6 +346,7 @@ def run() -> dict[str, float]:
     """Do everything; return the figures."""
     OUT.mkdir(parents=True, exist_ok=True)
     directory = OUT / 'avatars'
+    shutil.rmtree(directory, ignore_errors=True)  # the demo shows a new avatar, not the last run's
     photo, source = identity_photo(), driving_source()
     with ExitStack() as stack:
         processes = Processes(stack)
@@ -342,8 +358,7 @@ def run() -> dict[str, float]:
         for name in ('avatar_builder', 'avatar_driver'):
             activate(operator, name, processes)
         create_seconds, avatar = create(operator, photo, processes)
-        wait_for(lambda: operator.health.get('avatar_driver', {}).get('avatar sha256') == avatar.sha256,
-                 'the driver with the new avatar', START_TIMEOUT, processes)
+        wait_for(lambda: operator.drives(avatar), 'the driver with the new avatar', START_TIMEOUT, processes)
         sent = FrameFile()
         stamps, rate = play(operator, source, sent)
         wait_for_quiet(operator, stamps[-1])

@@ -27,22 +27,22 @@ def contact_sheet(photo: np.ndarray, views: list[np.ndarray],
                   frames: list[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
     """Return photo and views in the first row, driving frames above their avatar frames below."""
     labelled = [('photo', photo), *zip(('avatar, yaw -30', 'avatar, yaw 0', 'avatar, yaw +30'), views, strict=True)]
-    columns = max(len(labelled), len(frames))
-    sheet = Image.new('RGB', (columns * (CELL + GAP) + GAP, 3 * (CELL + GAP) + 2 * LABEL + GAP), PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(20)
+    width = len(frames) * (CELL + GAP) + GAP
+    large = (width - GAP) // len(labelled) - GAP
+    below = LABEL + large + GAP + LABEL
+    sheet = Image.new('RGB', (width, below + 2 * (CELL + GAP)), PAPER)
     for column, (text, image) in enumerate(labelled):
-        place(sheet, draw, font, image, column, LABEL, text)
-    below = LABEL + CELL + GAP + LABEL
+        place(sheet, image, (GAP + column * (large + GAP), LABEL), large, text)
     for column, (driver, avatar) in enumerate(frames):
-        place(sheet, draw, font, driver, column, below, 'driver, above the avatar' if column == 0 else '')
-        place(sheet, draw, font, avatar, column, below + CELL + GAP, '')
+        left = GAP + column * (CELL + GAP)
+        place(sheet, driver, (left, below), CELL, 'driver, above the avatar' if column == 0 else '')
+        place(sheet, avatar, (left, below + CELL + GAP), CELL, '')
     return np.asarray(sheet)
 
 
-def place(sheet: Image.Image, draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, image: np.ndarray, column: int,
-          top: int, text: str) -> None:
-    """Put a picture into a cell, with a label above it."""
-    left = GAP + column * (CELL + GAP)
-    sheet.paste(Image.fromarray(fit(image, CELL, CELL)), (left, top))
+def place(sheet: Image.Image, image: np.ndarray, corner: tuple[int, int], side: int, text: str) -> None:
+    """Put a picture into a square cell at `corner` (x, y), with a label above it."""
+    sheet.paste(Image.fromarray(fit(image, side, side)), corner)
     if text:
-        draw.text((left, top - LABEL + 3), text, INK, font=font)
+        draw = ImageDraw.Draw(sheet)
+        draw.text((corner[0], corner[1] - LABEL + 3), text, INK, font=ImageFont.load_default(20))

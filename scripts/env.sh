@@ -14,6 +14,7 @@ export PATH="$_sega_venv/bin:$PATH"
 export AMENT_PREFIX_PATH="$_sega_venv${AMENT_PREFIX_PATH:+:$AMENT_PREFIX_PATH}"
 export CMAKE_PREFIX_PATH="$_sega_venv${CMAKE_PREFIX_PATH:+:$CMAKE_PREFIX_PATH}"
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-passive}"
+export OPENBLAS_NUM_THREADS="${OPENBLAS_NUM_THREADS:-1}"
 unset _sega_root _sega_venv
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
   exec "$@"

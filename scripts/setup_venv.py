@@ -184,6 +184,9 @@ def set_up(venv: Path, *, torch_index: str = '', pip_args: list[str]) -> None:
     # Launch files and configuration are linked by name.
     linked = sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob('launch/*.py'), *ROOT.glob('config/*')))
     stamps.step('interfaces', digest(interface_files(), core, *linked), lambda: build_interfaces(venv, python))
+    # Once for an environment: what changes later is built again at its first use.
+    warm = {**ros_environment(venv), 'OPENBLAS_NUM_THREADS': '1', 'OMP_WAIT_POLICY': 'passive'}
+    stamps.step('open head and kernels', packages, lambda: call(python, 'scripts/warm.py', env=warm))
 
 
 def main() -> None:

@@ -4,9 +4,7 @@
 Everything lies in the user's cache and would otherwise be made at the first use.
 """
 
-import os
-
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+import sys
 
 from skimage import data
 from tqdm import tqdm
@@ -23,18 +21,19 @@ def main() -> None:
     head = load_head()
     embedding = landmark_embedding(head)
     photo = data.astronaut()
-    with tqdm(total=100, desc='compiling', bar_format='{desc}: {percentage:3.0f}%|{bar}| {elapsed}') as bar:
+    seconds = 0.1 if sys.stderr.isatty() else 10.0  # between two drawings of the bar
+    layout = '{desc}{percentage:3.0f}%|{bar}| {elapsed}'
+    with tqdm(total=100, desc='compiling', bar_format=layout, mininterval=seconds) as bar:
         def progress(stage: str, fraction: float, preview: object = None) -> None:
             bar.set_description(f'compiling: {stage}', refresh=False)
-            bar.n = max(bar.n, 90 * fraction)
-            bar.refresh()
+            bar.update(max(0.0, 90 * fraction - bar.n))
 
         avatar = create_avatar(photo, head=head, embedding=embedding, quality='preview', consent='not stated',
                                progress=progress, cancelled=lambda: False)
         driver = AvatarDriver(avatar, head)
         with FaceTracker(head, embedding) as tracker:
             driver.render(tracker.track(photo, 0), View('frontal'))
-        bar.n = 100
+        bar.update(100 - bar.n)
 
 
 if __name__ == '__main__':

@@ -56,8 +56,8 @@ class DriverConfig:
     background: str = option('', "Colour behind the avatar as #rrggbb; '' is the view's own")
     camera_frame_id: str = option('', 'Optical frame id of the expression messages, at most 32 characters; '
                                   "'' takes the camera image's", read_only=True)
-    driver_identity: str = option('auto', "Whose face shape the tracking assumes: the avatar's, one fitted to the first "
-                                  "frames, or the avatar's where it fits", choices=('auto', 'avatar', 'fit'),
+    driver_identity: str = option('auto', "Whose face shape the tracking assumes: the avatar's, one fitted to the "
+                                  "first frames, or the avatar's where it fits", choices=('auto', 'avatar', 'fit'),
                                   read_only=True)
     avatar_frame_id: str = option('avatar_camera', 'Frame id of the avatar images', read_only=True)
     jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
