@@ -23,7 +23,7 @@ class FitConfig:
 
     landmark_sigma: float = 1.0  # px of a 256 px face, independent part; the structured part is `LandmarkNoise`
     correlation: float = 4.0  # so many landmarks carry one independent measurement
-    structure: float = 0.7  # scale of the structured noise; 0 trusts every landmark alike
+    structure: float = 0.5  # scale of the structured noise; 0 trusts every landmark alike
     gap_sigma: float = 0.5  # px of a 256 px face: mean opening of lids and lips, what people look at
     closed_eye: float = 0.1  # share of the photo's eye opening that MediaPipe still sees in a closed eye
     depth_weight: float = 0.02  # of MediaPipe's z, over that of x and y
