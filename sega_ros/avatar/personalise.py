@@ -36,6 +36,7 @@ def shell_fade(shell_means: np.ndarray, normals: np.ndarray, eye: np.ndarray) ->
 
 def personalise(
     maps: GaussianMap, shell: Shell, table: TexelTable, frames: SurfaceFrames, photo: Photo, camera: Camera, *,
+    painted: np.ndarray,
     config: PersonaliseConfig, progress: Callable[[float, Callable[[], np.ndarray]], None],
 ) -> tuple[GaussianMap, Shell]:
     """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
@@ -50,6 +51,7 @@ def personalise(
         frames: their frames at the photo's pose.
         photo: crop with matte.
         camera: its camera.
+        painted: [T] bool: texels that stay as they are: they move in ways that the photo does not show (eyeballs).
         config: steps and rates.
         progress: called with the share done and a function that gives the current picture (uint8 [H, W, 3]).
     """
@@ -70,11 +72,14 @@ def personalise(
     color, alpha = torch.from_numpy(photo.color), torch.from_numpy(photo.alpha)[..., None]
     weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
 
+    keep = torch.from_numpy(painted)[:, None]
+
     def current() -> tuple[GaussianMap, Splats]:
         values = {}
         for k, v in start.items():
             field = getattr(maps, k).clone()
-            field[rows, cols] = free.get(k, v)
+            value = free.get(k, v)
+            field[rows, cols] = torch.where(keep if v.dim() == 2 else keep[:, 0], v, value)
             values[k] = field
         return GaussianMap(**values), replace(shell.splats, colors=hair['colors'].clamp(0, 1),
                                               opacities=torch.sigmoid(hair['logits']))

@@ -61,9 +61,11 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
 
     mesh = mesh_mask(head, buffer)
     relief = _solve_relief(head, vertices, photo, camera, buffer, mesh)
-    covered = cv2.erode((mesh & (photo.alpha > 0.9)).astype(np.uint8), np.ones((2 * _OVERLAP + 1,) * 2, np.uint8)) > 0
-    front = relief.person & ~covered
+    solid = mesh & (photo.alpha > 0.9)
     torso = relief.torso > 0.5
+    # Under the edge of the face the hair goes on; the bust does not: it moves, and skin would come out from under the neck.
+    inside = cv2.erode(solid.astype(np.uint8), np.ones((2 * _OVERLAP + 1,) * 2, np.uint8)) > 0
+    front = relief.person & ~np.where(torso, solid, inside)
     parts = [
         _sheet(front & ~torso, _HAIR_STEP, relief.depth, relief, photo.color, photo.alpha, camera, outward=-1),
         _sheet(front & torso, _BUST_STEP, relief.depth, relief, photo.color, photo.alpha, camera, outward=-1),
@@ -178,7 +180,7 @@ def _sheet(mask, step, depth, relief, color, alpha, camera, *, outward: int) -> 
     means = unproject(pixels, z, camera)
     metre = z / camera.fx  # of one pixel there
     slope = [np.gradient(_smooth(depth), axis=a)[rows, cols] / metre for a in (1, 0)]
-    tilt = np.clip(np.hypot(*slope), 0, 3.0)
+    tilt = np.clip(np.hypot(*slope), 0, 2.0)
     direction = np.stack([*slope, np.zeros_like(tilt)], -1)
     direction = np.where(tilt[:, None] > 1e-3, direction / (np.hypot(*slope)[:, None] + 1e-12), [1.0, 0, 0])
     steep = np.stack([direction[:, 0], direction[:, 1], tilt], -1) / np.sqrt(1 + tilt**2)[:, None]  # along the slope

@@ -18,10 +18,10 @@ _MIN_COSINE = 0.25  # flatter views smear one pixel over many texels
 _OPEN_MOUTH = 0.035  # gap between the lips over the face's width from which the photo shows the inside
 _LASHES = 0.0008  # width of the lash line, metres
 _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
-_LIMBUS = 0.0058  # radius of the iris, metres (anatomy: 11.7 mm across)
-# Inside of the mouth in the light that shows skin like _SKIN; the photo's own light scales it.
-_SKIN = np.float32([0.72, 0.55, 0.47])
-_TEETH, _GUMS = np.float32([0.80, 0.76, 0.70]), np.float32([0.50, 0.25, 0.24])
+_LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four points of its ring
+# Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
+_SKIN = 0.60
+_TEETH, _GUMS = np.float32([0.80, 0.73, 0.63]), np.float32([0.50, 0.25, 0.24])
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ def unwrap(
     for part in (skin, region == Region.SCALP):
         _fill_part(head, table, region, part, mean_points, color, seen)
     shut = _fill_lids(head, table, region, mean_points, color, seen)
-    _fill_eyes(head, region == Region.EYES, mean_points, color, seen)
-    light = np.median(color[skin & seen], 0) / _SKIN if (skin & seen).any() else np.ones(3, np.float32)
+    _paint_eyes(head, table, region == Region.EYES, frames, mean_points, photo, camera, color, seen)
+    light = float(np.clip(np.median(color[skin & seen].mean(1)) / _SKIN, 0.3, 1.2)) if (skin & seen).any() else 1.0
     _fill_mouth(region, mean_points, color, seen, light)
     return Unwrapped(color, seen, shut)
 
@@ -156,30 +156,59 @@ def _fill_lids(
     return shut
 
 
-def _fill_eyes(head: HeadModel, eyes: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray) -> None:
-    """Complete each eyeball in place: the iris by rings around its axis, the white by the seen white's colour."""
+def _paint_eyes(
+    head: HeadModel, table: TexelTable, eyes: np.ndarray, frames: SurfaceFrames, points: np.ndarray, photo: Photo,
+    camera: Camera, color: np.ndarray, seen: np.ndarray,
+) -> None:
+    """Paint each eyeball in place: an iris of rings around where the photo shows it, on a plain white.
+
+    What else an open eye shows on the ball (lashes, the lids' shade) would turn with the gaze, so it is not copied.
+    """
     joints = (head.J_regressor @ head.v_template)[3:5]
-    for side in (1, -1):
+    for side, centre_point in ((1, _LEFT_IRIS), (-1, _RIGHT_IRIS)):
         own = np.flatnonzero(eyes & (points[:, 0] * side > 0))
         if not len(own):
             continue
-        offset = points[own] - joints[0 if side > 0 else 1]
-        radius = np.hypot(offset[:, 0], offset[:, 1]) + np.where(offset[:, 2] > 0, 0, 1.0)  # the back is no iris
-        known = seen[own]
-        iris = radius < _LIMBUS * 1.15
-        white = known & ~iris
-        sclera = np.median(color[own][white], 0) if white.sum() > 8 else np.float32([0.75, 0.72, 0.70])
-        result = np.where(known[:, None], color[own], sclera)
-        rings = (radius / _LIMBUS * 8).astype(int)
-        fallback = color[own][known & iris].mean(0) if (known & iris).any() else np.float32([0.25, 0.18, 0.12])
-        for ring in range(rings[iris].max(initial=-1) + 1):
-            at = iris & (rings == ring)
-            value = np.median(color[own][at & known], 0) if (at & known).sum() >= 3 else fallback
-            result[at & ~known] = value
-        color[own] = result
+        iris = (photo.landmarks.points[centre_point:centre_point + 5, :2] - photo.origin) * photo.scale
+        xy, z = project(frames.positions[own], camera)
+        ball = points[own] - joints[0 if side > 0 else 1]
+        front = ball[:, 2] > 0
+        near = np.argsort(np.where(front, np.linalg.norm(xy - iris[0], axis=1), np.inf))[:3]
+        axis = ball[near].mean(0)
+        axis /= np.linalg.norm(axis)
+        limbus = np.clip(np.linalg.norm(iris[1:] - iris[0], axis=1).mean() * z[near].mean() / camera.fx, 0.0048, 0.0072)
+        along = ball @ axis
+        ring = np.where(along > 0, np.linalg.norm(ball - along[:, None] * axis, axis=1), 1.0) / limbus
+        color[own] = _eyeball_colors(color[own], seen[own], ring)
 
 
-def _fill_mouth(region: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray, light: np.ndarray) -> None:
+def _eyeball_colors(color: np.ndarray, seen: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Colours [K, 3] of an eyeball's texels by their distance `ring` [K] from the iris' centre over its radius."""
+    luma = color.mean(1)
+    white = seen & (ring > 1.25)
+    if white.sum() > 8:
+        white &= luma >= np.quantile(luma[white], 0.8)
+        sclera = np.clip(color[white].mean(0), 0.35, 0.92)
+        sclera = 0.6 * sclera + 0.4 * sclera.mean()  # the lids' red and the crop's blur tint what little is seen
+    else:
+        sclera = np.float32([0.72, 0.70, 0.68])
+    shade = 1 - 0.22 * np.clip((ring - 1) / 2, 0, 1) ** 2
+    out = sclera * shade[:, None]
+    inside = seen & (ring < 1)
+    typical = np.median(color[inside], 0) if inside.sum() > 4 else np.float32([0.25, 0.18, 0.12])
+    edges = np.linspace(0, 1, 9)
+    middle = (edges[1:] + edges[:-1]) / 2
+    profile = np.array([
+        np.median(color[inside & (abs(ring - m) < 0.1)], 0) if (inside & (abs(ring - m) < 0.1)).sum() > 2 else typical
+        for m in middle])
+    iris = np.stack([np.interp(ring, middle, profile[:, k]) for k in range(3)], -1)
+    glint = inside & (luma > iris.mean(1) + 0.12) & (ring < 0.8)  # the light's reflection makes an eye alive
+    iris[glint] = color[glint]
+    cover = np.clip((1.06 - ring) / 0.16, 0, 1)[:, None]  # the limbus is soft
+    return np.clip(cover * iris + (1 - cover) * out, 0, 1).astype(np.float32)
+
+
+def _fill_mouth(region: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray, light: float) -> None:
     """Teeth, gums and tongue in place: seen ones stay, others get their usual colours, darker the deeper they lie."""
     for kind, base in ((Region.TEETH, _TEETH), (Region.MOUTH, _GUMS)):
         part = region == kind
@@ -188,8 +217,19 @@ def _fill_mouth(region: np.ndarray, points: np.ndarray, color: np.ndarray, seen:
         front = points[np.isin(region, [Region.TEETH, Region.MOUTH]), 2].max()
         depth = np.clip((front - points[:, 2]) / 0.035, 0, 1)
         plain = base * light * (1 - 0.8 * depth**0.8)[:, None]
+        if kind == Region.TEETH:
+            plain *= _between_teeth(points)[:, None]
         known = part & seen
         if kind == Region.TEETH and known.sum() > 20:  # the person's own tooth colour
             plain = plain * np.clip(np.median(color[known], 0) / np.median(plain[known], 0), 0.6, 1.6)
         unknown = part & ~seen
         color[unknown] = np.clip(plain[unknown], 0, 1)
+
+
+def _between_teeth(points: np.ndarray) -> np.ndarray:
+    """Shade [T] in [0, 1] of the gaps between teeth, by the usual widths of teeth from the middle outwards."""
+    # Arc length from the middle along the front of the dental arch, about a circle of 22 mm.
+    arc = 0.022 * np.arctan2(np.abs(points[:, 0]), np.maximum(points[:, 2] - points[:, 2].max() + 0.022, 1e-4))
+    gaps = np.cumsum([0.0, 0.0080, 0.0065, 0.0075, 0.0070, 0.0070])
+    nearest = np.abs(arc[:, None] - gaps).min(1)
+    return 1 - 0.3 * np.exp(-0.5 * (nearest / 0.0006) ** 2)

@@ -7,6 +7,9 @@ import numpy as np
 # The segmentation network's probability above or below which a pixel is certainly person or background.
 _SURE, _FAR = 0.8, 0.2
 
+# Half-covered pixels differ at most this much from the solid ones beside them.
+_MAX_GUESS = 0.12
+
 
 @dataclass(frozen=True)
 class Matte:
@@ -70,5 +73,6 @@ def _steady_color(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     _, label = cv2.distanceTransformWithLabels(1 - solid, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
     lookup = np.zeros((label.max() + 1, 3))
     lookup[label[solid > 0]] = color[solid > 0]
-    trust = np.clip((alpha - 0.3) / 0.65, 0, 1)[..., None] ** 2
-    return trust * color + (1 - trust) * cv2.GaussianBlur(lookup[label], (0, 0), 1.0)
+    near = cv2.GaussianBlur(lookup[label], (0, 0), 1.0)
+    trust = np.clip((alpha - 0.4) / 0.6, 0, 1)[..., None] ** 3
+    return near + trust * np.where(solid[..., None] > 0, color - near, np.clip(color - near, -_MAX_GUESS, _MAX_GUESS))
