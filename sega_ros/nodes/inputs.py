@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
@@ -105,10 +106,18 @@ class CameraInput:
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.received(self._node.get_clock().now().nanoseconds)
         worker = self._worker
-        if worker is None or not (self._outputs.images_wanted or self._outputs.expressions_wanted or self._calibration):
+        if worker is None or not self._wanted():
             self._statistics.unwanted()
             return
         worker.put(message)
+
+    def _wanted(self) -> bool:
+        try:
+            return bool(self._outputs.images_wanted or self._outputs.expressions_wanted or self._calibration)
+        except RCLError:  # the publishers are closed under this callback when the process is told to end
+            if self._node.context.ok():
+                raise
+            return False
 
     def _track(self, message: Image | CompressedImage) -> None:
         image = compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)

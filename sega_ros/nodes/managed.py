@@ -2,7 +2,7 @@
 
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 
 import rclpy
@@ -134,12 +134,14 @@ def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = 
         # A second Ctrl-C, or the launch system's, must not interrupt the clean end.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
+        # What can't be interrupted (a compilation, the building of a head model) must not hold up the end; whatever
+        # it stores is stored atomically.
+        deadline = threading.Timer(SHUTDOWN_SECONDS, os._exit, (status,))
+        deadline.daemon = True
+        deadline.start()
         rclpy.try_shutdown()
         if node is not None:
             node.destroy_node()
-        if executor is not None and not executor.shutdown(timeout_sec=SHUTDOWN_SECONDS):
-            # A callback is still at work (building a head model, say) and can't be interrupted; whatever it stores is
-            # stored atomically.
-            sys.stderr.flush()
-            os._exit(status)
+        if executor is not None:
+            executor.shutdown(timeout_sec=SHUTDOWN_SECONDS)
     return status
