@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from sega_ros.avatar.avatar import Avatar, avatar_atlas, check_head
 from sega_ros.avatar.idle import neutral_expression
-from sega_ros.avatar.personalise import shell_fade
 from sega_ros.camera import FRONTAL, orbit_camera, pose_camera, pose_to_viewmat
 from sega_ros.errors import HeadModelMismatchError, RequestError
-from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+from sega_ros.geometry import rotmat_to_rotvec, rotmat_to_unitquat, rotvec_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
-from sega_ros.models.bind_kernel import activate, bind_into
+from sega_ros.models.bind_kernel import activate, bind_into, place_shell
 from sega_ros.models.binding import camera_centre, fuse, texel_table
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
@@ -72,8 +72,6 @@ class AvatarDriver:
         Raises:
             HeadModelMismatchError: the avatar was made for another head model.
         """
-        import torch
-
         check_head(avatar, head)
         self.avatar, self.head = avatar, head
         self._device = 'cpu' if device is None else device
@@ -142,17 +140,9 @@ class AvatarDriver:
         eye = camera_centre(camera.viewmat)
         self._lids.apply(expression.params.eyelids, self._local)
         n = bind_into(self._table, self._local, vertices, eye, self._out)
-        means, quats, scales, opacities, colors = self._shell
         shell = self.avatar.shell
-        if np.allclose(torso, np.eye(3), atol=1e-7):
-            normals = shell.normals
-        else:
-            means, normals, quats = self._turn_torso(means, shell.normals, quats, torso)
-        veiled = opacities * shell_fade(means, normals, eye)
-        keep = veiled > 1 / 255
-        m = n + int(keep.sum())
-        for out, value in zip(self._out, (means, quats, scales, veiled, colors), strict=True):
-            out[n:m] = value[keep]
+        quat = rotmat_to_unitquat(torch.from_numpy(torso)).numpy()
+        m = place_shell(self._shell, shell.normals, shell.torso, torso, quat, self._neck, eye, n, self._out)
         return tuple(a[:m] for a in self._out)
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
@@ -161,19 +151,6 @@ class AvatarDriver:
         if np.abs(neck_pose).max() > 1e-7:  # back to the skull's frame: it is the torso that turns
             vertices = ((vertices - self._neck) @ torso.T + self._neck).astype(np.float32)
         return vertices
-
-    def _turn_torso(self, means, normals, quats, torso):
-        import torch
-
-        from sega_ros.geometry import rotmat_to_unitquat, unitquat_mul
-
-        share = self.avatar.shell.torso[:, None]
-        turned = (means - self._neck) @ torso.T + self._neck
-        q = rotmat_to_unitquat(torch.from_numpy(torso)).float()
-        # Between head and torso positions blend; the discs there are nearly round, so either orientation serves.
-        turned_quats = unitquat_mul(q.expand(len(quats), 4), torch.from_numpy(quats)).numpy()
-        return ((1 - share) * means + share * turned).astype(np.float32), (
-            (1 - share) * normals + share * (normals @ torso.T)), np.where(share > 0.5, turned_quats, quats)
 
     def render(self, expression: FlameExpression, view: View) -> np.ndarray:
         """Picture of one message, uint8 RGB [H, W, 3].
@@ -196,8 +173,6 @@ class AvatarDriver:
         return rasterize_arrays(*arrays, camera, background=background)
 
     def _render_cuda(self, arrays, camera: Camera, background: np.ndarray) -> np.ndarray:
-        import torch
-
         from sega_ros.render import rasterize
 
         splats = Splats(*(torch.from_numpy(a).cuda() for a in arrays))

@@ -8,7 +8,7 @@ import torch
 
 from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.photo import Photo
-from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
+from sega_ros.models.binding import SHELL_FADE, SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Splats
 
@@ -31,7 +31,8 @@ def shell_fade(shell_means: np.ndarray, normals: np.ndarray, eye: np.ndarray) ->
     """Opacity factors [N]: shell splats fade where they face away from `eye` [3], softer than skin does."""
     to_eye = eye - shell_means
     cosine = (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
-    return np.clip((cosine + 0.35) / 0.3, 0, 1).astype(np.float32)
+    low, high = SHELL_FADE
+    return np.clip((cosine - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def personalise(

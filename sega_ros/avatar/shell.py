@@ -22,13 +22,14 @@ from sega_ros.types import Camera, Region, Splats
 
 _CELL = 4  # crop pixels per cell of the grid the depth is solved on
 _ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
-_HAIR_STEP, _BACK_STEP, _BUST_STEP = 2.6, 5.0, 3.4  # crop pixels between splats
-_INSET, _RIM_STEPS = 8.0, 9  # crop pixels from the silhouette that the rim closes, and splats across it
+_HAIR_STEP, _BACK_STEP, _BUST_STEP = 3.0, 6.0, 4.2  # crop pixels between splats
+_INSET, _RIM_STEPS = 8.0, 7  # crop pixels from the silhouette that the rim closes, and splats across it
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 # Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
 TORSO_BLEND = (-0.13, -0.07)
+_EARS = 0.0  # height above which hair is looked for: what lies lower beside the face may be ear or neck
 NECK_CUT = -0.135  # mesh below it is left to the bust
 
 
@@ -38,6 +39,7 @@ class _Relief:
     back: np.ndarray  # [H, W] camera z of the far side
     torso: np.ndarray  # [H, W] share of the torso
     person: np.ndarray  # [H, W] bool
+    height: np.ndarray  # [H, W] over the head's origin at the ring's depth, metres
 
 
 def mesh_mask(head: HeadModel, buffer: TriangleBuffer) -> np.ndarray:
@@ -73,23 +75,23 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     back = (photo.alpha > 0.6) & (relief.torso < 0.02) & relief.person
     hair = photo.color
     if back.any():
-        hair = _hair_colors(photo, head, buffer, mesh & ~torso, back)
+        hair = _hair_colors(photo, mesh, back, relief.height > _EARS)
         parts.append(_sheet(back, _BACK_STEP, relief.back, relief, hair, np.ones_like(photo.alpha), camera, outward=1))
     parts.append(_rim(photo, relief, hair, camera))
     return _join(parts)
 
 
-def _hair_colors(photo: Photo, head: HeadModel, buffer: TriangleBuffer, mesh: np.ndarray, back: np.ndarray) -> np.ndarray:
-    """Colour picture [H, W, 3] for the back of the head: the nearest hair (or scalp) pixel's."""
+def _hair_colors(photo: Photo, mesh: np.ndarray, back: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Colour picture [H, W, 3] for the back of the head: the nearest hair pixel's, looked for `above` the ears."""
     import cv2
 
-    hair = back & ~mesh & (photo.alpha > 0.95)
-    if hair.sum() < 200:  # bald and tight-cropped: the top of the forehead serves
-        hair = back & (photo.alpha > 0.95)
+    solid = back & (photo.alpha > 0.95)
+    hair = solid & ~mesh & above
+    if hair.sum() < 200:  # bald, or cropped tightly: the skin serves
+        hair = solid
     _, label = cv2.distanceTransformWithLabels((~hair).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    rows, cols = np.nonzero(hair)
     lookup = np.zeros((label.max() + 1, 3), np.float32)
-    lookup[label[rows, cols]] = photo.color[rows, cols]
+    lookup[label[hair]] = photo.color[hair]
     return cv2.GaussianBlur(lookup[label], (0, 0), 1.5)
 
 
@@ -106,7 +108,9 @@ def _solve_relief(head, vertices, photo, camera, buffer, mesh) -> _Relief:
     ring_head = float((camera.viewmat[:3, :3] @ center + camera.viewmat[:3, 3])[2])
     joint = (head.J_regressor @ head.v_template)[1] + [0, -0.06, -0.01]
     ring_neck = float((camera.viewmat[:3, :3] @ joint + camera.viewmat[:3, 3])[2])
-    torso = _torso_share(photo.alpha.shape, camera, ring_head)
+    height = _heights(photo.alpha.shape, camera, ring_head)
+    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
+    torso = (x * x * (3 - 2 * x)).astype(np.float32)
     torso_small = shrink(torso)
     ring = ring_head + (ring_neck - ring_head) * torso_small
     # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
@@ -127,7 +131,7 @@ def _solve_relief(head, vertices, photo, camera, buffer, mesh) -> _Relief:
     ring_full = grow(ring)
     # Inside of the silhouette's last cell the linear interpolation of q keeps the square root's round edge.
     return _Relief(ring_full - np.sqrt(np.maximum(grow(q), 0)), ring_full + np.sqrt(np.maximum(grow(q_back), 0)),
-                   torso, person_full)
+                   torso, person_full, height)
 
 
 def head_centre(head: HeadModel) -> np.ndarray:
@@ -136,11 +140,10 @@ def head_centre(head: HeadModel) -> np.ndarray:
     return np.array([0.0, (scalp[:, 1].max() + 0.0) / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
 
 
-def _torso_share(shape, camera: Camera, depth: float) -> np.ndarray:
+def _heights(shape, camera: Camera, depth: float) -> np.ndarray:
+    """Height [H, W] over the head's origin of each pixel of a picture [H, W] at a camera depth, metres."""
     rows, cols = np.mgrid[:shape[0], :shape[1]] + 0.5
-    points = unproject(np.stack([cols, rows], -1), np.full(shape, depth), camera)
-    x = np.clip((points[..., 1] - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
-    return (x * x * (3 - 2 * x)).astype(np.float32)
+    return unproject(np.stack([cols, rows], -1), np.full(shape, depth), camera)[..., 1]
 
 
 def _poisson(inside, fixed, value, source, soft, weight) -> np.ndarray:
@@ -204,7 +207,7 @@ def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) 
 
     solid = (photo.alpha > 0.5).astype(np.uint8)
     outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outline = max(outlines, key=len)[:, 0][::2].astype(np.float64) + 0.5  # [K, 2] x, y
+    outline = max(outlines, key=len)[:, 0][::3].astype(np.float64) + 0.5  # [K, 2] x, y
     height, width = solid.shape
     inner = ((outline > 4) & (outline < [width - 4, height - 4])).all(-1)
     soft = cv2.GaussianBlur(solid.astype(np.float32), (0, 0), 5)
@@ -228,7 +231,7 @@ def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) 
         along = np.stack([-inward[:, 1], inward[:, 0], np.zeros(len(inward))], -1)
         frame = np.stack([np.cross(along, outward), along, outward], -1)
         step = 2 * radius * limit / (_RIM_STEPS - 1) * metre
-        scales = np.stack([0.7 * step, 1.5 * metre, 0.5 * metre], -1)
+        scales = np.stack([0.7 * step, 2.1 * metre, 0.5 * metre], -1)
         sample = np.clip(outline + 4.0 * inward, 0, [width - 1, height - 1]).astype(int)
         picture = photo.color if turn <= 0 else back_color
         parts.append(_to_shell(unproject(pixels, z, camera), frame, scales, np.full(len(z), 0.9),
