@@ -1,7 +1,7 @@
 # make setup | test | demo | lint | docs | colcon-test | clean
 PYTHON ?= python3
 VENV ?= .venv
-# TORCH_INDEX=https://download.pytorch.org/whl/cpu avoids several GB of CUDA libraries; PIP_ARGS go to pip install.
+# TORCH_INDEX=URL of PyTorch's CPU wheel index (their "get started" page names it) avoids several GB of CUDA libraries; PIP_ARGS go to pip install.
 TORCH_INDEX ?=
 PIP_ARGS ?=
 PYTEST_ARGS ?=
