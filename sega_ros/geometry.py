@@ -38,7 +38,7 @@ def rotmat_to_rotvec(rotmat: np.ndarray) -> np.ndarray:
 
 
 def rotmat_to_unitquat(rotmat: Tensor) -> Tensor:
-    """Unit quaternions wxyz [..., 4] of rotation matrices [..., 3, 3].
+    """Return unit quaternions wxyz [..., 4] of rotation matrices [..., 3, 3].
 
     Of the four classic formulas the one with the largest divisor is taken for each matrix, so none divides by almost zero.
     """

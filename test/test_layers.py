@@ -65,7 +65,7 @@ def test_imports_point_left(path):
         if parts[0] == 'sega_ros' and len(parts) > 1 and parts[1] not in INTERFACES:
             if reason := violation(unit, parts[1]):
                 problems.append(f'{path.name}:{line}: {reason}')
-        elif unit != 'nodes' and (parts[0] in ROS or parts[0] == 'sega_ros' and parts[1:2] and parts[1] in INTERFACES):
+        elif unit != 'nodes' and (parts[0] in ROS or (parts[0] == 'sega_ros' and parts[1:2] and parts[1] in INTERFACES)):
             problems.append(f'{path.name}:{line}: only nodes/ knows ROS, found {name}')
     assert not problems, '\n'.join(problems)
 

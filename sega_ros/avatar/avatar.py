@@ -75,7 +75,8 @@ def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
     tensors |= {
         'shell.normals': avatar.shell.normals.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
         'photo.viewmat': avatar.photo_camera.viewmat.astype(np.float32),
-        'photo.intrinsics': _intrinsics(avatar.photo_camera), 'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
+        'photo.intrinsics': _intrinsics(avatar.photo_camera),
+        'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
         'closed_lids': (np.clip(avatar.closed_lids, 0, 1) * 255 + 0.5).astype(np.uint8),
     }
     metadata = dict(avatar.metadata) | {
@@ -129,7 +130,8 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
         tensors['closed_lids'].astype(np.float32) / 255,
         Shell(Splats(**splats), np.array(tensors['shell.normals']), np.array(tensors['shell.torso'])),
-        camera, np.array(tensors['window']), np.array(tensors['background']), metadata, tuple(map(str, metadata.get('warnings', ()))),
+        camera, np.array(tensors['window']), np.array(tensors['background']), metadata,
+        tuple(map(str, metadata.get('warnings', ()))),
     )
 
 

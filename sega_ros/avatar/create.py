@@ -10,7 +10,7 @@ import torch
 from sega_ros.avatar.avatar import Avatar, Shell
 from sega_ros.avatar.personalise import PersonaliseConfig, personalise, shell_fade
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
-from sega_ros.avatar.shell import NECK_CUT, build_shell, head_centre
+from sega_ros.avatar.shell import NECK_CUT, build_shell
 from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
 from sega_ros.camera import pose_camera
 from sega_ros.errors import CancelledError, RequestError
@@ -22,6 +22,7 @@ from sega_ros.models.binding import (
     bind,
     camera_centre,
     facing_fade,
+    fuse,
     surface_frames,
     texel_table,
 )
@@ -102,18 +103,11 @@ def create_avatar(
     dynamic = torch.from_numpy(scene.atlas.dynamic)
     empty = replace(maps, opacity=torch.full_like(maps.opacity, -_CLOSED))
     avatar = Avatar(
-        head.name, head.version, identity, size, static=_where(dynamic, empty, maps), dynamic=_where(dynamic, maps, empty),
-        closed_lids=scene.closed_lids, shell=shell, photo_camera=camera, window=portrait_window(photo), background=scene.background, metadata=metadata, warnings=photo.warnings)
+        head.name, head.version, identity, size, static=fuse(maps, empty, dynamic), dynamic=fuse(empty, maps, dynamic),
+        closed_lids=scene.closed_lids, shell=shell, photo_camera=camera, window=portrait_window(photo),
+        background=scene.background, metadata=metadata, warnings=photo.warnings)
     report('done', 1.0, scene.picture(maps, shell))
     return avatar
-
-
-def _where(mask: torch.Tensor, yes: GaussianMap, no: GaussianMap) -> GaussianMap:
-    def pick(k: str) -> torch.Tensor:
-        a, b = getattr(yes, k), getattr(no, k)
-        return torch.where(mask if a.dim() == 2 else mask[..., None], a, b)
-
-    return GaussianMap(*(pick(k) for k in GaussianMap.__dataclass_fields__))
 
 
 def _to_uint8(image) -> np.ndarray:
@@ -141,7 +135,7 @@ class _Scene:
         self.background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
 
     def start(self) -> tuple[GaussianMap, Shell]:
-        """Maps and shell before the optimisation."""
+        """Return the maps and the shell before the optimisation."""
         unwrapped = unwrap(self.head, self.table, self.region, self.frames, self.photo, self.camera, self.buffer)
         height, width = self.atlas.size
         rows, cols = self.table.index
@@ -186,5 +180,3 @@ class _Scene:
         error = self.picture(maps, shell)[face] / 255.0 - self.photo.image[face]
         return float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
-
-__all__ = ['QUALITIES', 'create_avatar', 'head_centre']

@@ -96,7 +96,7 @@ class AvatarDriver:
         return len(self._out[0])
 
     def neutral(self) -> FlameExpression:
-        """A message with a neutral face at the default pose."""
+        """Return a message with a neutral face at the default pose."""
         return neutral_expression(self.head.n_expression, self.head.name, self.head.version)
 
     def camera(self, expression: FlameExpression, view: View) -> Camera:
@@ -184,8 +184,8 @@ class AvatarDriver:
 def driver_identity(avatar: Avatar, head: HeadModel, embedding, image: np.ndarray, *, choice: str = 'auto') -> Identity | None:
     """Whose face shape the tracker should assume for this driver: the avatar's, or None to fit the driver's own.
 
-    With 'auto' the avatar's is taken when it explains the landmarks of the driver's first frame nearly as well as a face fitted to
-    them: then the driver is the avatar's own person.
+    With 'auto' the avatar's is taken when it explains the landmarks of the driver's first frame: then the driver is the
+    avatar's own person.
     """
     if choice not in ('auto', 'avatar', 'fit'):
         raise RequestError(f'driver identity {choice!r}: wanted auto, avatar or fit')

@@ -42,8 +42,8 @@ def personalise(
 ) -> tuple[GaussianMap, Shell]:
     """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
 
-    The target is the matted person over a background whose colour changes from step to step, so that neither colour nor opacity can
-    borrow from it.
+    The target is the matted person over a background whose colour changes from step to step, so that neither colour nor
+    opacity can borrow from it.
 
     Args:
         maps: start [H, W, ...].

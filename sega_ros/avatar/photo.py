@@ -64,7 +64,7 @@ def check_image(image: np.ndarray) -> None:
 
 
 def choose_face(faces: list[Landmarks], image: np.ndarray) -> tuple[Landmarks, list[str]]:
-    """The largest of `faces` and the warnings about it.
+    """Return the largest of `faces` and the warnings about it.
 
     Raises:
         NoFaceError, FaceTooSmallError, FaceProfileError, ImageBlurredError: the photo can't become an avatar.

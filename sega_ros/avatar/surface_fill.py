@@ -7,7 +7,6 @@ from scipy.spatial import cKDTree
 
 from sega_ros.head.model import HeadModel
 
-
 # Light may differ this much between the sides of a face; beyond it the difference is a shadow's edge or a misfit.
 _MAX_TONE = 0.12
 

@@ -62,8 +62,9 @@ def matte(image: np.ndarray, inside: np.ndarray | None = None) -> Matte:
 
 
 def _steady_color(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Colours [H, W, 3] that fade to the nearest solid ones as alpha vanishes: there the estimate is a guess and takes on the
-    background's complement.
+    """Return colours [H, W, 3] that fade to the nearest solid ones as alpha vanishes.
+
+    Where little of a pixel is person, the estimate is a guess and takes on the background's complement.
     """
     import cv2
 
