@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -240,14 +241,16 @@ def test_damaged_and_missing_avatars(world, builder, avatar, driver_core, direct
     try:
         (directory / 'half.safetensors').write_bytes(whole[:len(whole) // 2])
         (directory / 'junk.safetensors').write_bytes(b'junk')
+        store = AvatarStore(directory)
+        store.save('foreign', replace(store.load(avatar), head_model='flame2020'))
         for avatar_id, code in (('half', ErrorCode.AVATAR_DAMAGED), ('junk', ErrorCode.AVATAR_DAMAGED),
-                                ('none', ErrorCode.AVATAR_NOT_FOUND)):
+                                ('foreign', ErrorCode.HEAD_MODEL_MISMATCH), ('none', ErrorCode.AVATAR_NOT_FOUND)):
             answer = world.call(SelectAvatar, '/avatar_driver/select_avatar', SelectAvatar.Request(avatar_id=avatar_id))
             assert answer.error_code == code, answer.message
         names = [a.id for a in world.call(ListAvatars, 'list_avatars', ListAvatars.Request()).avatars]
-        assert names == [avatar]
+        assert names == [avatar, 'foreign']
     finally:
-        for name in ('half', 'junk'):
+        for name in ('half', 'junk', 'foreign'):
             (directory / f'{name}.safetensors').unlink()
     assert node._puppet.record.avatar_id == avatar
 
