@@ -276,9 +276,12 @@ class LandmarkSolver:
     def follow(self, state: State, seen: Observation, *, iterations: int, damping: float = 1e-3) -> State:
         """Take plain damped Gauss-Newton steps from a state that is near already: no trials, a fixed cost per frame."""
         for _ in range(iterations):
-            hessian, gradient, _ = self.normal_equations(state, seen)
+            hessian, gradient, cost = self.normal_equations(state, seen)
             hessian.reshape(-1)[::self.size + 1] *= 1 + damping
-            state = self.moved(state, -np.linalg.solve(hessian, gradient))
+            step = -np.linalg.solve(hessian, gradient)
+            state = self.moved(state, step)
+            if -gradient @ step < 0.02 * cost:  # the next step would gain still less: most frames need one
+                break
         return state
 
 
