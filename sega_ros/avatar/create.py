@@ -90,7 +90,7 @@ def create_avatar(
     maps, shell = scene.start()
     report('personalise', 0.25, scene.picture(maps, shell))
     maps, shell = personalise(
-        maps, shell, scene.table, scene.frames, photo, camera, painted=scene.region == Region.EYES,
+        maps, shell, scene.table, scene.frames, photo, camera, painted=np.isin(scene.region, [Region.EYES, Region.MOUTH]),
         config=PersonaliseConfig(steps=steps),
         progress=lambda share, picture: report('personalise', 0.25 + 0.7 * share, picture()))
     report('bake', 0.96)

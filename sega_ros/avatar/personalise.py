@@ -12,6 +12,8 @@ from sega_ros.models.binding import SHELL_FADE, SurfaceFrames, TexelTable, bind,
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Splats
 
+_EDGE = 0.45  # cosine to the camera under which a shell splat keeps its colour
+
 
 @dataclass(frozen=True)
 class PersonaliseConfig:
@@ -29,10 +31,13 @@ class PersonaliseConfig:
 
 def shell_fade(shell_means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
     """Opacity factors [N]: shell splats fade where they face away from `eye` [3], softer than skin does."""
-    to_eye = eye - shell_means
-    cosine = (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
     low, high = SHELL_FADE
-    return np.clip((cosine - low) / (high - low), 0, 1).astype(np.float32)
+    return np.clip((_cosine(shell_means, normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
+
+
+def _cosine(means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    to_eye = eye - means
+    return (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
 
 
 def personalise(
@@ -74,6 +79,8 @@ def personalise(
     weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
 
     keep = torch.from_numpy(painted)[:, None]
+    # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
+    on_edge = torch.from_numpy(_cosine(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
 
     def current() -> tuple[GaussianMap, Splats]:
         values = {}
@@ -82,7 +89,8 @@ def personalise(
             value = free.get(k, v)
             field[rows, cols] = torch.where(keep if v.dim() == 2 else keep[:, 0], v, value)
             values[k] = field
-        return GaussianMap(**values), replace(shell.splats, colors=hair['colors'].clamp(0, 1),
+        return GaussianMap(**values), replace(
+            shell.splats, colors=torch.where(on_edge, hair_start['colors'], hair['colors']).clamp(0, 1),
                                               opacities=torch.sigmoid(hair['logits']))
 
     def picture(background: torch.Tensor) -> torch.Tensor:

@@ -210,6 +210,12 @@ def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) 
     outline = max(outlines, key=len)[:, 0][::3].astype(np.float64) + 0.5  # [K, 2] x, y
     height, width = solid.shape
     inner = ((outline > 4) & (outline < [width - 4, height - 4])).all(-1)
+    # Colours from well inside: the outermost pixels hold some background.
+    core = cv2.erode((photo.alpha > 0.97).astype(np.uint8), np.ones((7, 7), np.uint8))
+    _, label = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
+    lookup = np.zeros((label.max() + 1, 3), np.float32)
+    lookup[label[core > 0]] = photo.color[core > 0]
+    front_color = lookup[label]
     soft = cv2.GaussianBlur(solid.astype(np.float32), (0, 0), 5)
     slope = np.stack([np.gradient(soft, axis=1), np.gradient(soft, axis=0)], -1)
     outline = outline[inner]
@@ -233,7 +239,7 @@ def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) 
         step = 2 * radius * limit / (_RIM_STEPS - 1) * metre
         scales = np.stack([0.7 * step, 2.1 * metre, 0.5 * metre], -1)
         sample = np.clip(outline + 4.0 * inward, 0, [width - 1, height - 1]).astype(int)
-        picture = photo.color if turn <= 0 else back_color
+        picture = front_color if turn <= 0 else back_color
         parts.append(_to_shell(unproject(pixels, z, camera), frame, scales, np.full(len(z), 0.9),
                                picture[sample[:, 1], sample[:, 0]], relief.torso[rows, cols], camera))
     return _join(parts)

@@ -21,7 +21,7 @@ _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
 _LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four points of its ring
 # Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
 _SKIN = 0.60
-_TEETH, _GUMS = np.float32([0.80, 0.73, 0.63]), np.float32([0.50, 0.25, 0.24])
+_TEETH, _GUMS = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15])
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,10 @@ def unwrap(
     solid = cv2.erode((photo.alpha > 0.95).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     column, row = (np.clip(np.floor(xy[:, k]).astype(int), 0, photo.alpha.shape[1 - k] - 1) for k in (0, 1))
     seen = visible & solid[row, column]
-    inner = np.isin(region, [Region.MOUTH, Region.TEETH])
+    # Gums and tongue show for moments only, between lips and teeth that the fit does not place that well.
+    seen &= region != Region.MOUTH
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
-        seen &= ~inner
+        seen &= region != Region.TEETH
     sampled = cv2.remap(photo.color, (xy[:, 0] - 0.5).astype(np.float32)[None], (xy[:, 1] - 0.5).astype(np.float32)[None],
                         cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
     color = np.clip(sampled, 0, 1).astype(np.float32)
