@@ -100,7 +100,7 @@ def tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
         raise AvatarDamagedError(f'avatar format {metadata.get("format")!r} is unknown, wanted {FORMAT}: create it anew')
     try:
         return _tensors_to_avatar(tensors, metadata)
-    except (KeyError, RequestError, ValueError, TypeError) as error:
+    except (KeyError, RequestError, ValueError, TypeError, OverflowError) as error:
         raise AvatarDamagedError(f'damaged avatar: {error}; create it anew') from error
 
 
@@ -114,11 +114,17 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         'shell.normals': (count, 3), 'shell.torso': (count,), 'photo.viewmat': (4, 4), 'photo.intrinsics': (6,),
         'background': (3,), 'window': (3,), 'closed_lids': (size, size, 3), 'identity.shape': (None,),
     }
+    optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (None, 3), 'identity.focal_length': (1,),
+                'identity.eye_openness': (2,), 'identity.eyelids': (2,), 'identity.gaze': (2, 3)}
+    shapes |= {key: shape for key, shape in optional.items() if key in tensors}
     for key, shape in shapes.items():
         check_shape(key, tensors[key], shape)
     for key, value in tensors.items():
         if not np.isfinite(value).all():
             raise ValueError(f'{key} holds values that are not finite')
+    for key, sizes in {'photo.intrinsics': slice(0, 4), 'window': slice(2, 3)}.items():
+        if not (tensors[key][sizes] > 0).all():
+            raise ValueError(f'{key}: wanted positive sizes, found {tensors[key][sizes].tolist()}')
     identity = {f.name: tensors.get(f'identity.{f.name}') for f in fields(Identity)}
     if identity['focal_length'] is not None:
         identity['focal_length'] = float(identity['focal_length'][0])
