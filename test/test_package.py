@@ -77,3 +77,28 @@ def test_requirements_are_pinned():
     for path in (ROOT / 'requirements').glob('*.txt'):
         lines = [line.split('#')[0].strip() for line in path.read_text().splitlines()]
         assert all(re.fullmatch(r'[\w.\-]+(\[\w+\])?==[\w.]+', line) for line in lines if line), path
+
+
+def test_what_is_imported_is_required():
+    """A package that happens to be installed here would be missing on a new machine."""
+    import ast
+    from importlib.metadata import packages_distributions
+
+    def name(text):
+        return re.split(r'[\[=]', text)[0].lower().replace('_', '-')
+
+    listed = {name(line) for part in ('core', 'ros', 'dev') for line in
+              (ROOT / f'requirements/{part}.txt').read_text().splitlines() if line and line[0] != '#'}
+    where = packages_distributions()
+    missing = set()
+    for path in (ROOT / 'sega_ros').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+            modules = [a.name for a in node.names] if isinstance(node, ast.Import) else (
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else [])
+            for module in {m.split('.')[0] for m in modules} - set(sys.stdlib_module_names) - {'sega_ros'}:
+                found = {name(d) for d in where.get(module, ())}
+                optional = not found  # not installed here: loaded at first use, with a sentence of its own
+                from_ros = any(d.startswith('ros-') for d in found)
+                if not (optional or from_ros or found & listed):
+                    missing.add(f'{path.relative_to(ROOT)}: {module} ({", ".join(found)})')
+    assert not missing, '\n'.join(sorted(missing))
