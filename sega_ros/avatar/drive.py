@@ -37,8 +37,14 @@ class View:
     def __post_init__(self):
         if self.kind not in VIEWS:
             raise RequestError(f'view {self.kind!r}: wanted one of {", ".join(VIEWS)}')
-        if not all(1 <= n <= MAX_SIDE for n in self.size):
-            raise RequestError(f'view size: wanted 1 to {MAX_SIDE} pixels a side, found {self.size[0]}x{self.size[1]} (H, W)')
+        if len(self.size) != 2 or not all(n == int(n) and 1 <= n <= MAX_SIDE for n in self.size):
+            found = 'x'.join(map(str, self.size))
+            raise RequestError(f'view size: wanted 1 to {MAX_SIDE} pixels a side, found {found} (H, W)')
+        if not np.isfinite([self.yaw, self.pitch]).all():
+            raise RequestError(f'view: wanted yaw and pitch in radians, found {self.yaw} and {self.pitch}')
+        color = self.background
+        if color is not None and not (np.shape(color) == (3,) and all(0 <= c <= 1 for c in color)):
+            raise RequestError(f'view background: wanted RGB, three numbers in [0, 1], found {color}')
         if self.distance is not None and not 0.1 <= self.distance <= 10:
             raise RequestError(f'view distance: wanted 0.1 to 10 m, found {self.distance}')
 
