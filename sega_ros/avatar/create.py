@@ -13,7 +13,7 @@ from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_p
 from sega_ros.avatar.shell import NECK_CUT, build_shell
 from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
 from sega_ros.camera import pose_camera
-from sega_ros.errors import CancelledError, RequestError
+from sega_ros.errors import CancelledError, NoFaceError, RequestError
 from sega_ros.head.atlas import build_atlas
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
@@ -39,6 +39,7 @@ QUALITIES = {'preview': (25, 192), 'standard': (160, 192), 'high': (500, 256)}
 # A texel's Gaussian: standard deviation over the texel's spacing along and across the surface, and thickness over it.
 _SIGMA, _THICKNESS = 0.62, 0.2
 _SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell
+MAX_FIT_PX = 3.3  # people and good paintings of them stay under 2.5; a dog that MediaPipe takes for a face has 3.7
 _CLOSED = 10.0  # opacity logit that stands for "not there"
 
 
@@ -83,6 +84,9 @@ def create_avatar(
         photo = prepare_photo(image, detect)
     report('fit', 0.1, _to_uint8(photo.image))
     fit = fit_identity(head, embedding, photo.landmarks)
+    if fit.rms_px > MAX_FIT_PX:
+        raise NoFaceError(f'what was found does not have the shape of a human face (landmark error {fit.rms_px:.1f} px of a face '
+                          f'256 px wide, people have at most {MAX_FIT_PX}): use another photo')
     identity = solve_personal_offset(head, embedding, fit)
     camera = photo.crop_camera(pose_camera(fit.rotation, fit.translation, fit.focal_length, image.shape[:2]))
     report('unwrap', 0.2)
