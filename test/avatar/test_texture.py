@@ -1,0 +1,125 @@
+"""Unwrapping a photo onto the texels: what it shows is taken, what it does not show is never background."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sega_ros.avatar import create
+from sega_ros.avatar.texture import mouth_gap, tuck_in, unwrap, visible_texels
+from sega_ros.camera import project
+from sega_ros.models.binding import camera_centre
+from sega_ros.types import Region
+
+MAGENTA = np.float32([1, 0, 1])
+
+
+@pytest.fixture(scope='module')
+def scene(head, creation):
+    """The real photo, the mesh laid over it and 96 x 96 texels."""
+    parts = creation.parts
+    return create._Scene(head, parts.identity, parts.fit.params, parts.photo, creation.avatar.photo_camera, 96)
+
+
+def unwrapped(scene, photo):
+    return unwrap(scene.head, scene.table, scene.region, scene.frames, photo, scene.camera, scene.buffer)
+
+
+@pytest.fixture(scope='module')
+def plain(scene):
+    return unwrapped(scene, scene.photo)
+
+
+def test_seen_texels_have_the_photo_s_colours(scene, plain):
+    xy, _ = project(scene.frames.positions, scene.camera)
+    skin = plain.seen & (scene.region == Region.FACE)
+    cols, rows = xy[skin].astype(int).T
+    assert skin.sum() > 500
+    assert np.abs(plain.color[skin] - scene.photo.color[rows, cols]).mean() < 0.02
+
+
+def test_background_never_gets_onto_the_head(scene, plain):
+    """Everything outside of the matte painted magenta: no texel changes its colour by it."""
+    outside = scene.photo.alpha < 0.9
+    marked = replace(scene.photo, image=np.where(outside[..., None], MAGENTA, scene.photo.image),
+                     color=np.where(outside[..., None], MAGENTA, scene.photo.color))
+    assert outside.mean() > 0.2
+    found = unwrapped(scene, marked)
+    np.testing.assert_array_equal(found.seen, plain.seen)
+    assert np.abs(found.color - plain.color).max() < 1e-3
+    assert np.abs(found.closed_lids - plain.closed_lids).max() < 1e-3
+
+
+def test_every_texel_has_a_colour(scene, plain):
+    for color in (plain.color, plain.closed_lids):
+        assert color.shape == (len(scene.table), 3) and color.dtype == np.float32
+        assert np.isfinite(color).all() and color.min() >= 0 and color.max() <= 1
+    assert 0.15 < plain.seen.mean() < 0.8
+
+
+def test_unseen_skin_of_the_face_is_skin(scene, plain):
+    face = scene.region == Region.FACE
+    seen, hidden = plain.color[face & plain.seen], plain.color[face & ~plain.seen]
+    assert len(hidden) > 50
+    low, high = np.quantile(seen, 0.002, 0) - 0.05, np.quantile(seen, 0.998, 0) + 0.05
+    assert ((hidden > low) & (hidden < high)).all(-1).mean() > 0.98
+
+
+def test_visible_texels_are_in_front_and_face_the_camera(scene):
+    visible, xy = visible_texels(scene.frames, scene.camera, scene.buffer)
+    assert (xy[visible] >= 0).all() and (xy[visible] < 512).all()
+    to_eye = camera_centre(scene.camera.viewmat) - scene.frames.positions
+    assert ((to_eye * scene.frames.rotmats[..., 2]).sum(-1)[visible] > 0).all()
+    assert 0.15 < visible.mean() < 0.6
+    nose = scene.frames.positions[:, 2].argmax()
+    assert visible[nose]
+    back = scene.frames.rotmats[:, 2, 2] < -0.5  # normals away from a face that looks along z
+    assert back.sum() > 100 and not visible[back].any()
+    throat = (scene.region == Region.MOUTH) & (scene.frames.positions[:, 2] < 0.03)
+    assert not visible[throat].any(), 'hidden behind the lips'
+
+
+def test_shut_lids_are_brighter_than_the_lids_of_an_open_eye(scene, plain):
+    """The crease's shade does not stay on a shut lid; elsewhere lids play no part."""
+    lids = scene.region == Region.EYELIDS
+    used = plain.closed_lids.any(-1)
+    assert used[lids].mean() > 0.99
+    assert plain.closed_lids[lids].mean() > plain.color[lids].mean()
+    assert not used[np.isin(scene.region, [Region.EYES, Region.SCALP, Region.EARS, Region.NECK, Region.TEETH])].any()
+
+
+def test_a_shut_mouth_gets_teeth_and_gums(scene, plain):
+    """The astronaut's lips hide most of the teeth: white in front, dark behind."""
+    teeth, inner = plain.color[scene.region == Region.TEETH], plain.color[scene.region == Region.MOUTH]
+    assert teeth.mean() > inner.mean() + 0.1
+    assert (inner[:, 0] > inner[:, 2] - 0.02).mean() > 0.9, 'gums and tongue are red'
+
+
+def test_mouth_gap(scene):
+    from sega_ros.types import Landmarks
+
+    points = scene.photo.landmarks.points.copy()
+    width = np.ptp(points[:468, 0])
+    points[13, :2], points[14, :2] = (200, 300), (200, 300 + 0.1 * width)
+    assert mouth_gap(Landmarks(points, 1.0, 512, 512)) == pytest.approx(0.1, abs=1e-4)
+
+
+def test_skin_beyond_the_matte_moves_inwards(scene):
+    """Where the matte is narrower than the mesh, skin moves in; where it is not, nothing moves."""
+    def moved(alpha):
+        return tuck_in(scene.head, scene.table, scene.region, scene.frames, replace(scene.photo, alpha=alpha),
+                       scene.camera)
+
+    everything = moved(np.ones_like(scene.photo.alpha))
+    assert everything.shape == (len(scene.table),) and not everything.any()
+    narrow = scene.photo.alpha.copy()
+    xy, _ = project(scene.frames.positions, scene.camera)
+    face = scene.region == Region.FACE
+    cut = xy[face, 0].min() + 12  # pixels off the subject's right cheek
+    narrow[:, :int(cut)] = 0
+    found = moved(narrow)
+    beyond = face & (xy[:, 0] < cut - 4)
+    far = face & (xy[:, 0] > np.median(xy[face, 0]))
+    assert beyond.sum() > 5 and np.median(found[beyond]) > 0.001 and found.max() <= 0.0121
+    assert np.median(found[far]) < 0.2 * np.median(found[beyond])
+    assert not found[np.isin(scene.region, [Region.EYES, Region.MOUTH, Region.TEETH, Region.SCALP])].any()
