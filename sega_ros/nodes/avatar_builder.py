@@ -28,7 +28,7 @@ from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_r
 from sega_ros.nodes.core import AvatarRecord, Builder, Progress, SegaBuilder
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.jobs import OneJob
-from sega_ros.nodes.managed import ManagedNode, run_node
+from sega_ros.nodes.managed import SERVICE_THREADS, ManagedNode, run_node
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.records import record_to_message, records_to_message
 from sega_ros.srv import CreateAvatar, DeleteAvatar, GetAvatar, ListAvatars
@@ -73,6 +73,8 @@ def request_image(request) -> np.ndarray:
 
 class AvatarBuilder(ManagedNode):
     """Creates avatars of photos, one at a time, and serves the directory they are stored in."""
+
+    executor_threads = SERVICE_THREADS
 
     def __init__(self, *, core: Callable[[BuilderConfig], Builder] = make_core, **kwargs) -> None:
         """Declare parameters; `core` makes the core when the node is configured."""

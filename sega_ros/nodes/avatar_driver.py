@@ -20,7 +20,7 @@ from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.expressions import check_names
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
 from sega_ros.nodes.mailbox import Worker
-from sega_ros.nodes.managed import ManagedNode, run_node
+from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
 from sega_ros.nodes.outputs import Outputs
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.records import choose, record_to_message
@@ -124,8 +124,10 @@ class AvatarDriver(ManagedNode):
         self._outputs = Outputs(self, expressions=config.source == 'camera')
         avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
                                            callback_group=self.group)
-        select = self.create_service(SelectAvatar, '~/select_avatar', self.on_select, callback_group=self.group)
-        calibrate = self.create_service(Calibrate, '~/calibrate', self.on_calibrate, callback_group=self.group)
+        select = self.create_service(SelectAvatar, '~/select_avatar', in_thread(self, self.on_select),
+                                     callback_group=self.group)
+        calibrate = self.create_service(Calibrate, '~/calibrate', in_thread(self, self.on_calibrate),
+                                        callback_group=self.group)
         self._entities = [(self.destroy_subscription, avatars), (self.destroy_service, select),
                           (self.destroy_service, calibrate)]
         if config.source == 'camera':

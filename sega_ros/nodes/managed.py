@@ -4,19 +4,44 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.context import Context
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
 from rclpy.node import Node as PlainNode
+from rclpy.task import Future
 
 from sega_ros.errors import NotActiveError, SegaError
 
-# One long service call, one action, and room for images, cancellation, parameters and diagnostics beside them.
-THREADS = 6
+# For nodes whose services take long: one call, one action, and room for cancellation, parameters and diagnostics.
+SERVICE_THREADS = 6
 SHUTDOWN_SECONDS = 3.0  # launch sends SIGTERM after five
+
+
+def in_thread(node: PlainNode, work: Callable[[Any, Any], Any]) -> Callable:
+    """Return a service callback that runs `work(request, response)` beside the executor and answers when it is done.
+
+    So a node with one executor thread receives images while a service works. `work` must not raise.
+    """
+    async def callback(request: Any, response: Any) -> Any:
+        future = Future(executor=node.executor)
+        threading.Thread(target=lambda: future.set_result(work(request, response)), daemon=True).start()
+        return await future
+
+    return callback
+
+
+def make_executor(node: PlainNode, context: Context | None = None) -> Executor:
+    """Return an executor with the threads that the node wants, the node added."""
+    threads = getattr(node, 'executor_threads', 1)
+    executor = MultiThreadedExecutor(threads, context=context) if threads > 1 else SingleThreadedExecutor(
+        context=context)
+    executor.add_node(node)
+    return executor
 
 
 class ManagedNode(Node):
@@ -24,6 +49,9 @@ class ManagedNode(Node):
 
     An exception in `configure` or `activate` is logged and answered with FAILURE; the node stays where it was.
     """
+
+    # Every message costs a node with several executor threads 3 ms more, so those that handle images have one.
+    executor_threads = 1
 
     def __init__(self, name: str, **kwargs) -> None:
         super().__init__(name, **kwargs)
@@ -119,8 +147,7 @@ def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = 
     status = 0
     try:
         node = make()
-        executor = MultiThreadedExecutor(THREADS)
-        executor.add_node(node)
+        executor = make_executor(node)
         executor.spin()
     except SegaError as error:
         rclpy.logging.get_logger(name).fatal(str(error))

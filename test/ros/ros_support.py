@@ -13,10 +13,11 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import MultiThreadedExecutor, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException
 from rclpy.parameter import Parameter
 
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
+from sega_ros.nodes.managed import make_executor
 
 _COUNTER = itertools.count()
 DEADLINE = 20.0  # seconds; generous, shared machines are slow
@@ -32,7 +33,7 @@ class World:
         rclpy.init(context=self.context, domain_id=self.domain)
         self._nodes, self._threads, self._executors = [], [], []
         self.helper = rclpy.create_node('helper', context=self.context)
-        self._spin(self.helper, SingleThreadedExecutor(context=self.context))
+        self._spin(self.helper, make_executor(self.helper, self.context))
         self.diagnostics = self.collect(DiagnosticArray, '/diagnostics', 10)
         return self
 
@@ -49,7 +50,6 @@ class World:
         gc.collect()  # rclpy's nodes and contexts are cycles; a participant lives as long as they
 
     def _spin(self, node, executor):
-        executor.add_node(node)
         thread = threading.Thread(target=self._run, args=(executor,), daemon=True)
         self._nodes.append(node)
         self._executors.append(executor)
@@ -61,7 +61,7 @@ class World:
     def _run(executor):
         try:
             executor.spin()
-        except rclpy.executors.ExternalShutdownException:
+        except ExternalShutdownException:
             pass
         except RCLError:  # the context was closed while the wait set was built
             if executor.context.ok():
@@ -71,7 +71,7 @@ class World:
         """Make and spin a node; `parameters` are its overrides."""
         overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
         node = kind(context=self.context, parameter_overrides=overrides, **kwargs)
-        return self._spin(node, MultiThreadedExecutor(6, context=self.context))
+        return self._spin(node, make_executor(node, self.context))
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = DEADLINE):
         """Return the first true value of `condition`; fail after the deadline."""
