@@ -77,7 +77,8 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     if back.any():
         hair = _hair_colors(photo, mesh, back, relief.height > _EARS)
         parts.append(_sheet(back, _BACK_STEP, relief.back, relief, hair, np.ones_like(photo.alpha), camera, outward=1))
-    parts.append(_rim(photo, relief, hair, camera))
+    if (photo.alpha > 0.5).any():
+        parts.append(_rim(photo, relief, hair, camera))
     return _join(parts)
 
 

@@ -120,7 +120,7 @@ def test_cancel_at_each_stage(quick, stage):
 
 
 def test_cancel_in_the_middle_of_the_optimisation(quick, monkeypatch):
-    monkeypatch.setitem(create.QUALITIES, 'quick', (30, 64))
+    monkeypatch.setitem(create.QUALITIES, 'quick', (20, 64))
     shares = []
 
     def progress(stage, share, _):
@@ -154,7 +154,6 @@ def test_what_is_shaped_like_no_face_is_refused(quick, monkeypatch, creation):
     monkeypatch.setattr(create, 'fit_identity', lambda *_: strange)
     with pytest.raises(NoFaceError, match=r'does not have the shape of a human face \(landmark error 3\.8 px'):
         quick()
-    assert creation.parts.fit.rms_px < create.MAX_FIT_PX - 1, 'a person is far from that limit'
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

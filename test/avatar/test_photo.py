@@ -140,6 +140,14 @@ def test_a_turned_face_is_used(detect, portrait_at, yaw):
     assert np.degrees(face_yaw(face)) == pytest.approx(-yaw, abs=8)
 
 
+def test_a_photo_that_is_not_upright_is_refused(detect, astronaut):
+    turned = np.ascontiguousarray(np.rot90(astronaut, 2))
+    face = seen_by(detect, np.ascontiguousarray(astronaut))
+    flipped = replace(face, points=np.array([512, 512, 0]) - face.points * [1, 1, -1])
+    with pytest.raises(FaceProfileError, match='tilted by .* turn the photo upright'):
+        choose_face([flipped], turned)
+
+
 @pytest.mark.parametrize('factor', [1, 2])
 def test_blurred_is_refused_at_any_resolution(detect, astronaut, factor):
     picture = cv2.resize(cv2.GaussianBlur(astronaut, (0, 0), 3), None, fx=factor, fy=factor)

@@ -1,0 +1,215 @@
+"""Hair and bust: the relief's shape, and that the head is closed from the sides."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from sega_ros.avatar import shell as shells
+from sega_ros.avatar.drive import AvatarDriver, View
+from sega_ros.avatar.shell import NECK_CUT, build_shell, head_centre, mesh_mask
+from sega_ros.avatar.texture import mesh_buffer
+from sega_ros.camera import orbit_camera, project
+from sega_ros.geometry import unitquat_to_rotmat
+from sega_ros.head.skinning import Poser
+from sega_ros.render import rasterize
+from sega_ros.types import Region, Splats
+
+SIZE = (300, 320)
+
+
+def disc(side, radius):
+    rows, cols = np.mgrid[:side, :side] - (side - 1) / 2
+    return np.hypot(rows, cols) < radius, np.hypot(rows, cols)
+
+
+def poisson(inside, *, fixed=None, value=None, source=4.0, soft=None, weight=None):
+    zeros = np.zeros(inside.shape)
+    return shells._poisson(
+        inside, zeros > 0 if fixed is None else fixed, zeros if value is None else value,
+        np.full(inside.shape, source), zeros if soft is None else soft, zeros if weight is None else weight)
+
+
+# --- the relief's equation --------------------------------------------------------------------------------------------
+
+def test_a_disc_becomes_a_sphere():
+    """The depth is sqrt(q): on a disc of radius R that is sqrt(R^2 - r^2)."""
+    inside, r = disc(85, 40)
+    depth = np.sqrt(poisson(inside))
+    assert not depth[~inside].any()
+    well_in = r < 38
+    np.testing.assert_allclose(depth[well_in], np.sqrt(40.4**2 - r[well_in] ** 2), atol=0.9)
+    assert depth.max() == pytest.approx(40, rel=0.02)
+
+
+def test_an_ellipse_becomes_an_ellipsoid():
+    rows, cols = np.mgrid[:61, :101] - np.array([30, 50])[:, None, None]
+    a, b = 45.0, 25.0
+    scaled = (cols / a) ** 2 + (rows / b) ** 2
+    q = poisson(scaled < 1)
+    # lap q = -4 has q = 4 / (2 / a^2 + 2 / b^2) * (1 - x^2 / a^2 - y^2 / b^2).
+    wanted = 2 / (1 / a**2 + 1 / b**2) * np.clip(1 - scaled, 0, None)
+    assert np.abs(q - wanted)[scaled < 0.9].max() < 0.08 * wanted.max()
+
+
+def test_fixed_cells_keep_their_values_and_the_rest_joins_them():
+    inside, r = disc(85, 40)
+    fixed = r < 15
+    value = np.full(inside.shape, 900.0)
+    q = poisson(inside, fixed=fixed, value=value)
+    assert (q[fixed] == 900).all()
+    ring = inside & ~fixed & (r < 17)
+    assert np.abs(q[ring] - 900).max() < 130, 'no step where the mesh ends'
+
+
+def test_the_border_of_the_picture_is_no_silhouette():
+    """A person that the picture cuts off goes on behind its edge: the depth is the whole disc's there."""
+    inside, _ = disc(85, 40)
+    whole, half = poisson(inside), poisson(inside[:, :43])
+    np.testing.assert_allclose(half[:, :42], whole[:, :42], atol=25)
+    assert half[42, 42] > 1500
+
+
+def test_soft_values_only_pull():
+    inside, _ = disc(41, 18)
+    free = poisson(inside)
+    pulled = poisson(inside, soft=np.full(inside.shape, 2000.0), weight=np.full(inside.shape, 0.05))
+    assert (pulled >= free - 1e-6).all() and free.max() < pulled.max() < 2000
+
+
+@pytest.mark.parametrize('side', [1, 9])
+def test_nobody_gives_no_relief(side):
+    assert not poisson(np.zeros((side, side), bool)).any()
+
+
+# --- splats -----------------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope='module')
+def scene(head, creation):
+    """Mesh at the photo's pose, photo, camera, z-buffer."""
+    identity, camera = creation.avatar.identity, creation.avatar.photo_camera
+    vertices = Poser(head, identity.shape, v_offset=identity.v_offset).pose(creation.parts.fit.params)
+    return head, vertices, creation.parts.photo, camera, mesh_buffer(head, vertices, camera)
+
+
+@pytest.fixture(scope='module')
+def shell(scene):
+    return build_shell(*scene)
+
+
+def test_splats_are_sane(shell):
+    n = len(shell.splats)
+    assert 3000 < n < 40_000 and shell.normals.shape == (n, 3) and shell.torso.shape == (n,)
+    for name in Splats.__dataclass_fields__:
+        assert torch.isfinite(getattr(shell.splats, name)).all(), name
+    np.testing.assert_allclose(np.linalg.norm(shell.normals, axis=1), 1, atol=1e-3)
+    assert shell.torso.min() >= 0 and shell.torso.max() <= 1
+    assert shell.splats.scales.min() > 0 and shell.splats.scales.max() < 0.05
+    assert shell.splats.colors.min() >= 0 and shell.splats.colors.max() <= 1
+    assert 0 < shell.splats.opacities.min() and shell.splats.opacities.max() < 1
+
+
+def test_normals_are_the_splats_thin_axes(shell):
+    thin = unitquat_to_rotmat(shell.splats.quats)[..., 2].numpy()
+    assert np.abs((thin * shell.normals).sum(-1)).min() > 0.99
+
+
+def test_hair_has_a_volume_in_front_and_behind(shell, head):
+    """The head's part is as deep as a head and encloses the skull's centre."""
+    own = shell.torso < 0.02
+    means = shell.splats.means.numpy()[own]
+    depth = np.quantile(means[:, 2], 0.98) - np.quantile(means[:, 2], 0.02)
+    assert 0.12 < depth < 0.32, 'metres from the fringe to the back of the head'
+    offset = means - head_centre(head)
+    assert ((offset * shell.normals[own]).sum(-1) > 0).mean() > 0.85, 'normals point outwards'
+
+
+def test_the_shell_stays_inside_the_matte(shell, scene):
+    """From the photo's camera no solid splat lies beside the person."""
+    from scipy.ndimage import binary_dilation
+
+    _, _, photo, camera, _ = scene
+    solid = shell.splats.opacities.numpy() > 0.5
+    xy, _ = project(shell.splats.means.numpy()[solid], camera)
+    cols, rows = np.clip(np.floor(xy), 0, 511).astype(int).T
+    person = binary_dilation(photo.alpha > 0.3, iterations=3)
+    assert person[rows, cols].mean() > 0.995
+
+
+def test_colours_are_the_person_s(shell, scene):
+    """Each solid splat has a colour that occurs in the solid part of the person."""
+    from scipy.spatial import cKDTree
+
+    photo = scene[2]
+    palette = cKDTree(photo.color[photo.alpha > 0.98][::5])
+    away, _ = palette.query(shell.splats.colors.numpy()[shell.splats.opacities.numpy() > 0.8])
+    assert np.quantile(away, 0.99) < 0.08
+
+
+def test_mesh_mask_leaves_scalp_and_neck_s_end_to_the_shell(scene):
+    head, _, _, _, buffer = scene
+    mask = mesh_mask(head, buffer)
+    region = np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], 0)
+    assert mask[region == Region.FACE].all() and not mask[region == Region.SCALP].any()
+    assert not mask[buffer.face < 0].any()
+    height = buffer.interpolate(head.v_template, head.faces)[..., 1]
+    neck = region == Region.NECK
+    np.testing.assert_array_equal(mask[neck], height[neck] >= NECK_CUT)
+
+
+@pytest.mark.parametrize('alpha', [0.0, 1.0])
+def test_a_matte_without_an_edge(scene, alpha):
+    """Nobody, or a picture full of person: no crash, and nothing invented beside it."""
+    head, vertices, photo, camera, buffer = scene
+    empty = replace(photo, alpha=np.full_like(photo.alpha, alpha))
+    made = build_shell(head, vertices, empty, camera, buffer)
+    if alpha == 0:
+        assert not len(made.splats)
+    else:
+        assert torch.isfinite(made.splats.means).all() and len(made.splats) > 1000
+
+
+# --- closed from the sides --------------------------------------------------------------------------------------------
+
+def alpha_at(avatar, head, yaw):
+    driver = AvatarDriver(avatar, head)
+    message, view = driver.neutral(), View('free', SIZE, yaw=np.radians(yaw))
+    camera = driver.camera(message, view)
+    splats = Splats(*(torch.from_numpy(a.copy()) for a in driver.splats(message, view, camera)))
+    return rasterize(splats, camera).alpha.numpy(), camera
+
+
+@pytest.mark.parametrize('yaw', [-30, -15, 0, 15, 30])
+def test_no_background_shows_through_the_head(preview_avatar, head, yaw):
+    """Inside of the head's silhouette every pixel is covered: hair, ears and face leave no hole."""
+    alpha, camera = alpha_at(preview_avatar, head, yaw)
+    filled = ndimage.binary_fill_holes(alpha > 0.5)
+    # Down to the chin; the bust below has a collar with gaps of its own.
+    chin = project(np.array([0.0, -0.075, 0.05]), camera)[0][1]
+    rows = np.mgrid[:SIZE[0], :SIZE[1]][0]
+    inside = ndimage.binary_erosion(filled, iterations=5) & (rows < chin)
+    assert inside.sum() > 0.08 * alpha.size
+    holes = inside & (alpha < 0.5)
+    assert holes.sum() == 0
+    assert (alpha[inside] < 0.9).mean() < 0.004
+    assert alpha[inside].mean() > 0.99
+
+
+@pytest.mark.parametrize('yaw', [-30, 30])
+def test_from_the_side_it_is_a_head_not_a_mask(preview_avatar, head, yaw):
+    """The silhouette is about as wide as from the front: behind the face there is a head."""
+    def width(a, camera):
+        rows = [int(project(np.array([0.0, y, 0.0]), camera)[0][1]) for y in (0.03, 0.06)]
+        return np.median((a[min(rows):max(rows)] > 0.5).sum(1))
+
+    ratio = width(*alpha_at(preview_avatar, head, yaw)) / width(*alpha_at(preview_avatar, head, 0))
+    assert 0.85 < ratio < 1.35
+
+
+def test_head_centre_lies_in_the_skull(head):
+    x, y, z = head_centre(head)
+    assert x == 0 and 0.0 < y < 0.12 and -0.12 < z < 0.05
+    sides = project(np.array([[x, y, z]]), orbit_camera(distance=1.0, size=(100, 100)))[0]
+    assert sides[0, 0] == pytest.approx(50)
