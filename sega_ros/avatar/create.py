@@ -40,6 +40,7 @@ QUALITIES = {'preview': (25, 192), 'standard': (160, 192), 'high': (500, 256)}
 _SIGMA, _THICKNESS = 0.62, 0.2
 _SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell
 MAX_FIT_PX = 3.3  # people and good paintings of them stay under 2.5; a dog that MediaPipe takes for a face has 3.7
+MAX_CONSENT = 256  # as in the service definitions
 _CLOSED = 10.0  # opacity logit that stands for "not there"
 
 
@@ -66,6 +67,8 @@ def create_avatar(
     """
     if quality not in QUALITIES:
         raise RequestError(f'quality {quality!r}: wanted one of {", ".join(QUALITIES)}')
+    if len(consent) > MAX_CONSENT:
+        raise RequestError(f'consent: wanted at most {MAX_CONSENT} characters, found {len(consent)}: shorten it')
     check_image(image)
     started = time.perf_counter()
     steps, size = QUALITIES[quality]

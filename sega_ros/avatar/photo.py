@@ -12,6 +12,7 @@ from sega_ros.types import Camera, Landmarks
 MIN_FACE_PX = 64  # between the outermost landmarks: below it there is nothing to make an avatar of
 GOOD_FACE_PX = 128
 MAX_YAW = 0.62  # radians; farther, half of the face is invisible
+MAX_ROLL = 0.8
 CROP_SCALE = 2.3  # side of the crop over the larger side of the face: hair and shoulders fit
 CROP_SIZE = 512
 # Variance of the Laplacian of the face resampled to 128 px, luma in [0, 255]: sharp portraits have hundreds.
@@ -80,6 +81,10 @@ def choose_face(faces: list[Landmarks], image: np.ndarray) -> tuple[Landmarks, l
         raise FaceTooSmallError(f'the face spans {size:.0f} px, at least {MIN_FACE_PX} are needed: use a larger picture')
     if size < GOOD_FACE_PX:
         warnings.append(f'the face spans {size:.0f} px only: at {GOOD_FACE_PX} and more the avatar is sharper')
+    roll = face_roll(face)
+    if abs(roll) > MAX_ROLL:
+        raise FaceProfileError(f'the face is tilted by {np.degrees(abs(roll)):.0f} degrees, at most {np.degrees(MAX_ROLL):.0f} '
+                               'work: turn the photo upright')
     yaw = face_yaw(face)
     if abs(yaw) > MAX_YAW:
         raise FaceProfileError(f'the face is turned by about {np.degrees(abs(yaw)):.0f} degrees, at most '
@@ -99,6 +104,12 @@ def face_yaw(face: Landmarks) -> float:
     # The tip stands about 1.4 half face widths in front of the contour's ends (measured on drawn heads at known yaws):
     # t = .5 + .7 tan(yaw).
     return float(np.arctan((t - 0.5) / 0.7))
+
+
+def face_roll(face: Landmarks) -> float:
+    """Return the tilt of the face in the picture's plane, radians: 0 for an upright one, pi upside down."""
+    across = face.points[_LEFT, :2] - face.points[_RIGHT, :2]
+    return float(np.arctan2(across[1], across[0]))
 
 
 def face_sharpness(face: Landmarks, image: np.ndarray) -> float:

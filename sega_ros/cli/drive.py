@@ -44,9 +44,14 @@ def add_parser(commands) -> None:
 
 def run(args, output) -> dict:
     """Drive the avatar through the whole input."""
+    from pathlib import Path
+
     from sega_ros.avatar.store import AvatarStore
+    from sega_ros.errors import RequestError
     from sega_ros.io.video import VideoReader, VideoWriter
 
+    if args.video is not None and Path(args.out).resolve() == Path(args.video).resolve():
+        raise RequestError(f'--out {args.out} is the clip that drives: choose another name, it would be lost')
     avatar = AvatarStore(args.dir).load(args.avatar)
     with VideoReader(args.video if args.video is not None else args.camera) as reader:
         from sega_ros.cli.driving import Session

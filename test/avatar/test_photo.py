@@ -142,7 +142,7 @@ def test_a_turned_face_is_used(detect, portrait_at, yaw):
 
 def test_a_photo_that_is_not_upright_is_refused(detect, astronaut):
     turned = np.ascontiguousarray(np.rot90(astronaut, 2))
-    face = seen_by(detect, np.ascontiguousarray(astronaut))
+    face, _ = seen_by(detect, astronaut)
     flipped = replace(face, points=np.array([512, 512, 0]) - face.points * [1, 1, -1])
     with pytest.raises(FaceProfileError, match='tilted by .* turn the photo upright'):
         choose_face([flipped], turned)

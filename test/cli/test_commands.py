@@ -79,6 +79,13 @@ def test_a_failed_drive_leaves_no_clip(capsys, tmp_path, stored, performance):
     assert not list(tmp_path.glob('out.*'))
 
 
+def test_the_driving_clip_is_not_overwritten(capsys, stored, performance):
+    before = performance.read_bytes()
+    status, text, _ = run(capsys, 'drive', 'plain', '--dir', stored, '--video', performance, '--out', performance, '--json')
+    assert status == 1 and json.loads(text)['error'] == 'BAD_REQUEST'
+    assert performance.read_bytes() == before
+
+
 def test_another_head_model_is_refused(capsys, tmp_path, plain_avatar):
     from dataclasses import replace
 
