@@ -148,6 +148,17 @@ def test_a_photo_that_is_not_upright_is_refused(detect, astronaut):
         choose_face([flipped], turned)
 
 
+@pytest.mark.parametrize('degrees', [-90, 60, 180])
+def test_a_photo_that_lies_on_its_side_is_refused(degrees):
+    upright = face_at(256, 256, 200)
+    turn = np.radians(degrees)
+    matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    points = upright.points.copy()
+    points[:, :2] = (points[:, :2] - 256) @ matrix.T + 256
+    with pytest.raises(FaceProfileError, match=f'tilted by {abs(degrees)} degrees, at most 46 work: turn the photo'):
+        choose_face([replace(upright, points=points)], np.zeros((512, 512, 3), np.uint8))
+
+
 @pytest.mark.parametrize('factor', [1, 2])
 def test_blurred_is_refused_at_any_resolution(detect, astronaut, factor):
     picture = cv2.resize(cv2.GaussianBlur(astronaut, (0, 0), 3), None, fx=factor, fy=factor)
