@@ -187,11 +187,13 @@ class AvatarDriver:
         return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
 
-def driver_identity(avatar: Avatar, head: HeadModel, embedding, image: np.ndarray, *, choice: str = 'auto') -> Identity | None:
+def driver_identity(
+    avatar: Avatar, head: HeadModel, embedding, image: np.ndarray, *, choice: str = 'auto', fitted: Identity | None = None,
+) -> Identity | None:
     """Whose face shape the tracker should assume for this driver: the avatar's, or None to fit the driver's own.
 
     With 'auto' the avatar's is taken when it explains the landmarks of the driver's first frame nearly as well as a face
-    fitted to them does: then the driver is the avatar's own person.
+    fitted to them does: then the driver is the avatar's own person. `fitted` saves that fit where a tracker has made it.
     """
     if choice not in ('auto', 'avatar', 'fit'):
         raise RequestError(f'driver identity {choice!r}: wanted auto, avatar or fit')
@@ -208,7 +210,11 @@ def driver_identity(avatar: Avatar, head: HeadModel, embedding, image: np.ndarra
         return None
     fitter = ExpressionFitter(head, embedding, replace(avatar.identity, focal_length=None))
     fit = fitter.fit(faces[0])
-    return avatar.identity if fit.rms_px < _SAME_PERSON * fit_identity(head, embedding, faces[0]).rms_px else None
+    if fitted is None:
+        own = fit_identity(head, embedding, faces[0]).rms_px
+    else:
+        own = ExpressionFitter(head, embedding, fitted).fit(faces[0]).rms_px
+    return avatar.identity if fit.rms_px < _SAME_PERSON * own else None
 
 
 # Landmark error of the avatar's shape over that of a fitted one, up to which they are one person. On eight people's clips their

@@ -1,6 +1,7 @@
 """The core as the nodes see it: what they call, and nothing else. Tests put something small in its place."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -229,12 +230,13 @@ class SegaTracker:
         self._head, self._embedding, self._choice, self._loaded = head, embedding, choice, loaded
         self._decided_for: SegaPuppet | None = None
         self._given = False  # the tracker holds an avatar's shape, not one it fitted
+        self._decision: Future | None = None  # under way in the background, as it takes a second or two
         self._tracker = self._make(None)
 
     def _make(self, identity):
-        from sega_ros.tracking.tracker import FaceTracker
+        from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 
-        return FaceTracker(self._head, self._embedding, identity=identity)
+        return FaceTracker(self._head, self._embedding, identity=identity, config=TrackerConfig(learn_in_background=True))
 
     @property
     def calibration(self):
@@ -256,25 +258,30 @@ class SegaTracker:
 
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
         """Track one image, uint8 RGB [H, W, 3]."""
+        from sega_ros.avatar.drive import driver_identity
+        from sega_ros.tracking.tracker import background_pool
+
+        if self._decision is not None and self._decision.done():
+            decision, self._decision = self._decision, None
+            self._switch(decision.result())
         expression = self._tracker.track(image, stamp_ns, frame_id)
         puppet = self._loaded()
-        if puppet is not None and puppet is not self._decided_for and expression.face_present:
+        undecided = puppet is not None and puppet is not self._decided_for and self._decision is None
+        if undecided and expression.face_present and (self._tracker.learnt or self._given):
             self._decided_for = puppet
-            if self._decide(puppet, image):
-                return self._tracker.track(image, stamp_ns, frame_id)
+            self._decision = background_pool().submit(
+                driver_identity, puppet.avatar, self._head, self._embedding, np.array(image), choice=self._choice,
+                fitted=None if self._given else self._tracker.identity)
         return expression
 
-    def _decide(self, puppet: SegaPuppet, image: np.ndarray) -> bool:
-        """Use the shape that fits this frame; return whether that is another one than before."""
-        from sega_ros.avatar.drive import driver_identity
-
-        identity = driver_identity(puppet.avatar, self._head, self._embedding, image, choice=self._choice)
+    def _switch(self, identity) -> None:
+        """Go on with an avatar's shape, or with one fitted to the driver (None)."""
         if identity is None and not self._given:
-            return False
+            return
         old, self._tracker = self._tracker, self._make(identity)
+        self._tracker.calibration = old.calibration
         self._given = identity is not None
         old.close()
-        return True
 
 
 class SegaDriver:

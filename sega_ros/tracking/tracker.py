@@ -1,7 +1,9 @@
 """Camera frames in, FLAME expressions out."""
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 import numpy as np
 
@@ -16,6 +18,12 @@ from sega_ros.tracking.solver import FitConfig
 from sega_ros.types import FlameExpression, FlameParams, Landmarks
 
 
+@cache
+def background_pool() -> ThreadPoolExecutor:
+    """Return the one thread for fits that a live stream does not wait for: two at once would starve it of the interpreter."""
+    return ThreadPoolExecutor(1, 'identity')
+
+
 @dataclass(frozen=True)
 class TrackerConfig:
     """Behaviour of the tracker."""
@@ -24,6 +32,7 @@ class TrackerConfig:
     task_path: str = ''  # a face_landmarker.task; empty: the bundled models
     identity_frames: int = 4  # good frames that an unknown person's shape is fitted on
     identity_max_yaw: float = 0.35  # radians; frames further from frontal do not count for it
+    learn_in_background: bool = False  # a live stream goes on meanwhile; offline, frames must not depend on timing
     focal_length: float = 0.0  # of the camera, over the image width; 0: the identity's, else estimated
     restart_rms: float = 7.0  # px of a 256 px face: a worse fit starts anew
     fit: FitConfig = field(default_factory=FitConfig)
@@ -112,6 +121,8 @@ class FaceTracker:
         self._smoother = _Smoother(self.config)
         self._fitter: ExpressionFitter | None = None
         self._good: list[Landmarks] = []
+        self._learner: Future | None = None
+        self._pool = background_pool() if self.config.learn_in_background else None
         self._last: FrameFit | None = None
         self.reset()
 
@@ -130,10 +141,16 @@ class FaceTracker:
         """The identity in use, None while it is unknown."""
         return self._fitter.identity if self._fitter else None
 
+    @property
+    def learnt(self) -> bool:
+        """Whether the identity in use is a person's own, not the mean face that a live stream starts with."""
+        return self._given is not None or (self._fitter is not None and not self._good)
+
     def reset(self) -> None:
         """Forget the followed face and, unless it was given, its identity; the calibration stays."""
         self._detector.reset()
         self._good.clear()
+        self._learner = None
         self._fitter = None
         if self._given is not None:
             self._use(self._given)
@@ -161,7 +178,9 @@ class FaceTracker:
             self._lose()
             return self._message(stamp_ns, frame_id, None, 0.0)
         landmarks = found[0]
-        if self._fitter is None or self._good:
+        if self._pool is not None:
+            self._learn_meanwhile(landmarks)
+        elif self._fitter is None or self._good:
             self._learn(landmarks)
         fit = self._fit(landmarks)
         confidence = landmarks.confidence * float(np.clip(2 - fit.rms_px / self.config.restart_rms * 2, 0, 1))
@@ -184,16 +203,37 @@ class FaceTracker:
             self._use(first.identity())
             self._good = [landmarks]
             return
-        rotation = self._last.rotation if self._last else np.diag([1.0, -1.0, -1.0])
-        frontal = abs(np.arctan2(rotation[0, 2], -rotation[2, 2])) < self.config.identity_max_yaw
-        if frontal and landmarks.confidence > 0.5:
-            self._good.append(landmarks)
+        self._collect(landmarks)
         if len(self._good) > self.config.identity_frames:
             good, fit = self._good[1:], self.config.fit
             several = fit_identity(self.head, self.embedding, good, focal_length=focal, config=fit)
             self._use(several.identity())
             self._good.clear()
             self._last = None
+
+    def _learn_meanwhile(self, landmarks: Landmarks) -> None:
+        """Start with the mean face and swap in the person's own when a thread has fitted it to some good frames."""
+        if self._fitter is None:
+            self._use(Identity(np.zeros(self.head.n_shape, np.float32)))
+        if self._given is not None:
+            return
+        if self._learner is None:
+            self._collect(landmarks)
+            if len(self._good) >= self.config.identity_frames:
+                focal = self.config.focal_length or None
+                self._learner = self._pool.submit(fit_identity, self.head, self.embedding, list(self._good), focal_length=focal,
+                                                  config=self.config.fit)
+        elif self._good and self._learner.done():
+            self._good.clear()
+            self._use(self._learner.result().identity())
+            self._last = None
+
+    def _collect(self, landmarks: Landmarks) -> None:
+        """Keep a frame for the identity's fit if the face is seen well enough."""
+        rotation = self._last.rotation if self._last else np.diag([1.0, -1.0, -1.0])
+        frontal = abs(np.arctan2(rotation[0, 2], -rotation[2, 2])) < self.config.identity_max_yaw
+        if frontal and landmarks.confidence > 0.5:
+            self._good.append(landmarks)
 
     def _use(self, identity: Identity) -> None:
         if self.config.focal_length:
