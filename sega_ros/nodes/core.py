@@ -236,7 +236,8 @@ class SegaTracker:
     def _make(self, identity):
         from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 
-        return FaceTracker(self._head, self._embedding, identity=identity, config=TrackerConfig(learn_in_background=True))
+        config = TrackerConfig(learn_in_background=True, identity_frames=2)
+        return FaceTracker(self._head, self._embedding, identity=identity, config=config)
 
     @property
     def calibration(self):

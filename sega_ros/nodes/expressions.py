@@ -1,9 +1,11 @@
 """Expression messages to the core's FlameExpression and back."""
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
 
 from sega_ros.errors import ConfigError, HeadModelMismatchError, RequestError
+from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.msg import FlameExpression as FlameExpressionMessage
 from sega_ros.nodes.convert import MAX_FRAME_ID, ns_to_stamp, stamp_to_ns
 from sega_ros.types import FlameExpression, FlameParams
@@ -45,7 +47,8 @@ def expression_to_message(expression: FlameExpression) -> FlameExpressionMessage
     message.eyelids = np.asarray(params.eyelids, np.float32)
     for name in JOINTS:
         setattr(message, name, np.asarray(getattr(params, name), np.float32))
-    x, y, z, w = Rotation.from_matrix(expression.rotation).as_quat().tolist()
+    rotation = torch.from_numpy(np.asarray(expression.rotation, np.float64))
+    w, x, y, z = rotmat_to_unitquat(rotation).tolist()
     pose = message.head_pose
     pose.orientation.w, pose.orientation.x, pose.orientation.y, pose.orientation.z = w, x, y, z
     pose.position.x, pose.position.y, pose.position.z = (float(v) for v in expression.translation)

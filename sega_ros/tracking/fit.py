@@ -1,6 +1,6 @@
 """Identity from a photo, and what follows from it for that person."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from sega_ros.tracking.solver import FACE_UNIT, FitConfig, LandmarkSolver, Obser
 from sega_ros.tracking.topology import eye_openness
 from sega_ros.types import FlameParams, Landmarks, check_shape
 
+_SETTLED = 1e-5  # share of the cost under which another step is not worth its time
 _STAGES = ((25.0, 8), (1.0, 30))  # (stiffness of expression and shape, iterations): pose settles first
 
 
@@ -67,7 +68,7 @@ def start_state(
 
 def fit_identity(
     head: HeadModel, embedding: LandmarkEmbedding, landmarks: Landmarks | Sequence[Landmarks], *,
-    focal_length: float | None = None, config: FitConfig | None = None,
+    focal_length: float | None = None, config: FitConfig | None = None, breathe: Callable[[], None] = lambda: None,
 ) -> IdentityFit:
     """Fit shape, expression, pose and focal length to one or several pictures of a person.
 
@@ -76,6 +77,7 @@ def fit_identity(
         landmarks: what was detected; several pictures of one camera share shape and focal length.
         focal_length: over the image width, where it is known (EXIF); else it is fitted under a prior.
         config: noise and priors.
+        breathe: called after each picture's equations; a thread beside a live stream sleeps here and leaves it the interpreter.
 
     Raises:
         NoFaceError: no landmarks were given.
@@ -96,7 +98,7 @@ def fit_identity(
         stiff = replace(config, expression_sigma=config.expression_sigma / stiffness**0.5,
                         shape_sigma=config.shape_sigma / stiffness**0.5)
         solver = LandmarkSolver(head, model, embedding.valid, stiff, fit_shape=True, fit_focal=focal_length is None)
-        states = _solve_shared(solver, states, seen, iterations)
+        states = _solve_shared(solver, states, seen, iterations, breathe)
     residual = solver.residuals(states[0], seen[0])
     rms = float(np.sqrt(np.square(residual[embedding.valid]).sum(1).mean()))
     state = states[0]
@@ -107,7 +109,9 @@ def fit_identity(
         state.translation.astype(np.float32), state.focal, offset, rms, pictures[0], state)
 
 
-def _solve_shared(solver: LandmarkSolver, states: list[State], seen: list[Observation], iterations: int) -> list[State]:
+def _solve_shared(
+    solver: LandmarkSolver, states: list[State], seen: list[Observation], iterations: int, breathe: Callable[[], None],
+) -> list[State]:
     """Levenberg-Marquardt on all pictures; identity and focal length are one for all."""
     if len(states) == 1:
         return [solver.solve(states[0], seen[0], iterations=iterations)[0]]
@@ -125,6 +129,7 @@ def _solve_shared(solver: LandmarkSolver, states: list[State], seen: list[Observ
             hessian[np.ix_(c, c)] += h[np.ix_(order, order)]
             gradient[c] += g[order]
             total += cost
+            breathe()
         return hessian, gradient, total
 
     hessian, gradient, cost = assemble(states)
@@ -139,7 +144,10 @@ def _solve_shared(solver: LandmarkSolver, states: list[State], seen: list[Observ
         trial = [solver.moved(s, d) for s, d in zip(states, step, strict=True)]
         equations = assemble(trial)
         if equations[2] < cost:
+            settled = cost - equations[2] < _SETTLED * cost
             states, (hessian, gradient, cost), damping = trial, equations, max(damping / 5, 1e-6)
+            if settled:
+                break
         else:
             damping = min(damping * 10, 1e6)
     return states

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
+
 
 @dataclass(frozen=True)
 class OneEuroConfig:
@@ -72,16 +74,14 @@ class RotationFilter:
 
     def __call__(self, rotation: np.ndarray, stamp_ns: int) -> np.ndarray:
         """Return the filtered rotation matrix [3, 3], float64."""
-        from scipy.spatial.transform import Rotation
-
-        sample = Rotation.from_matrix(np.asarray(rotation, np.float64))
+        sample = np.array(rotation, np.float64)
         dt = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
         self._stamp_ns = stamp_ns
         if not 0 < dt <= self._reset_after:
             self._rotation, self._speed = sample, np.zeros(3)
-            return sample.as_matrix()
-        step = (sample * self._rotation.inv()).as_rotvec()
+            return sample.copy()
+        step = rotmat_to_rotvec(sample @ self._rotation.T)
         self._speed = self._speed + _gain(self.config.derivative_cutoff, dt) * (step / dt - self._speed)
         cutoff = self.config.min_cutoff + self.config.beta * np.linalg.norm(self._speed)
-        self._rotation = Rotation.from_rotvec(_gain(cutoff, dt) * step) * self._rotation
-        return self._rotation.as_matrix()
+        self._rotation = rotvec_to_rotmat(_gain(cutoff, dt) * step) @ self._rotation
+        return self._rotation.copy()

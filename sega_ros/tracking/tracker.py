@@ -1,9 +1,10 @@
 """Camera frames in, FLAME expressions out."""
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from sega_ros.tracking.landmarks import open_detector
 from sega_ros.tracking.smoothing import OneEuroConfig, OneEuroFilter, RotationFilter
 from sega_ros.tracking.solver import FitConfig
 from sega_ros.types import FlameExpression, FlameParams, Landmarks
+
+# Seconds that the fit beside a live stream sleeps after each 10 ms of work.
+_BREATH = 0.03
 
 
 @cache
@@ -222,7 +226,7 @@ class FaceTracker:
             if len(self._good) >= self.config.identity_frames:
                 focal = self.config.focal_length or None
                 self._learner = self._pool.submit(fit_identity, self.head, self.embedding, list(self._good), focal_length=focal,
-                                                  config=self.config.fit)
+                                                  config=self.config.fit, breathe=partial(time.sleep, _BREATH))
         elif self._good and self._learner.done():
             self._good.clear()
             self._use(self._learner.result().identity())
