@@ -152,7 +152,7 @@ def test_what_is_shaped_like_no_face_is_refused(quick, monkeypatch, creation):
     """MediaPipe sees faces in dogs and clouds; no head model fits them."""
     strange = replace(creation.parts.fit, rms_px=create.MAX_FIT_PX + 0.5)
     monkeypatch.setattr(create, 'fit_identity', lambda *_: strange)
-    with pytest.raises(NoFaceError, match=r'does not have the shape of a human face \(landmark error 3\.8 px'):
+    with pytest.raises(NoFaceError, match=r'does not have the shape of a human face \(landmark error 4\.0 px'):
         quick()
 
 
