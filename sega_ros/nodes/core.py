@@ -254,7 +254,7 @@ class SegaTracker:
 
     def reset(self) -> None:
         """Forget the person and the last frame."""
-        self._decided_for = None
+        self._decided_for, self._decision = None, None
         self._tracker.reset()
 
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
@@ -267,8 +267,8 @@ class SegaTracker:
             self._switch(decision.result())
         expression = self._tracker.track(image, stamp_ns, frame_id)
         puppet = self._loaded()
-        undecided = puppet is not None and puppet is not self._decided_for and self._decision is None
-        if undecided and expression.face_present and (self._tracker.learnt or self._given):
+        ready = self._decision is None and expression.face_present and (self._tracker.learnt or self._given)
+        if puppet is not None and puppet is not self._decided_for and ready:
             self._decided_for = puppet
             self._decision = background_pool().submit(
                 driver_identity, puppet.avatar, self._head, self._embedding, np.array(image), choice=self._choice,

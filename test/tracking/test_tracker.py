@@ -1,5 +1,6 @@
 """The tracker as a whole, fed with projected landmarks: identity, loss, cuts, smoothing, calibration."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -128,6 +129,22 @@ def test_unknown_person_is_learnt_and_held(head):
     assert found[-1] is found[-2] is found[-3]
     stage.tracker.reset()
     assert stage.tracker.identity is None and stage.detector.resets == 2
+
+
+def test_a_live_stream_goes_on_while_a_person_is_learnt(head):
+    stage = Stage(head, known=False, config=TrackerConfig(learn_in_background=True, identity_frames=2))
+    assert stage.show(stage.rest).face_present  # with the mean face, at once
+    assert not stage.tracker.learnt and not stage.tracker.identity.shape.any()
+    deadline = time.monotonic() + 60
+    while not stage.tracker.learnt and time.monotonic() < deadline:
+        assert stage.show(stage.rest).face_present
+    found = stage.tracker.identity.shape
+    assert stage.tracker.learnt and found.any()
+    stage.show(stage.rest)
+    assert stage.tracker.identity.shape is found, 'learnt once, then held'
+    stage.tracker.reset()
+    stage.show(stage.rest)
+    assert not stage.tracker.learnt
 
 
 def test_given_identity_survives_a_reset(head):
