@@ -59,5 +59,6 @@ def run(argv: list[str] | None = None) -> int:
 def _quiet_libraries() -> None:
     """Before any of them loads: no spinning OpenMP threads (they cost 8 ms a region on a shared core), no chatter."""
     os.environ.setdefault('OMP_WAIT_POLICY', 'passive')
+    os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')  # small matrices: threads cost more than they bring
     os.environ.setdefault('GLOG_minloglevel', '2')
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
