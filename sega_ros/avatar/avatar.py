@@ -11,7 +11,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, GaussianMap, Splats, check_shape
 
-FORMAT = 1  # of the file; raised when a reader of the old one would misread the new one
+FORMAT = 2  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
 
@@ -21,7 +21,8 @@ class Shell:
     """Splats off the mesh: hair with its volume, and the bust. Bound rigidly to the head, the torso, or between."""
 
     splats: Splats  # [N] in the head frame of the photo
-    normals: np.ndarray  # [N, 3] outward; the splat fades where it faces away
+    normals: np.ndarray  # [N, 3] outward
+    fade: np.ndarray  # [N, 2] cosines between normal and camera at which a splat is gone, and at which it is all there
     torso: np.ndarray  # [N] share of the torso's motion, 0 moves with the head
 
 
@@ -73,7 +74,8 @@ def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
     for f in fields(Splats):
         tensors[f'shell.{f.name}'] = getattr(avatar.shell.splats, f.name).detach().numpy().astype(np.float32)
     tensors |= {
-        'shell.normals': avatar.shell.normals.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
+        'shell.normals': avatar.shell.normals.astype(np.float32),
+        'shell.fade': avatar.shell.fade.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
         'photo.viewmat': avatar.photo_camera.viewmat.astype(np.float32),
         'photo.intrinsics': _intrinsics(avatar.photo_camera),
         'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
@@ -111,7 +113,8 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     shapes = {
         'static_map': (size, size, channels), 'dynamic_map': (size, size, channels), 'shell.means': (count, 3),
         'shell.quats': (count, 4), 'shell.scales': (count, 3), 'shell.opacities': (count,), 'shell.colors': (count, 3),
-        'shell.normals': (count, 3), 'shell.torso': (count,), 'photo.viewmat': (4, 4), 'photo.intrinsics': (6,),
+        'shell.normals': (count, 3), 'shell.fade': (count, 2), 'shell.torso': (count,), 'photo.viewmat': (4, 4),
+        'photo.intrinsics': (6,),
         'background': (3,), 'window': (3,), 'closed_lids': (size, size, 3), 'identity.shape': (None,),
     }
     optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (None, 3), 'identity.focal_length': (1,),
@@ -125,6 +128,8 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     for key, sizes in {'photo.intrinsics': slice(0, 4), 'window': slice(2, 3)}.items():
         if not (tensors[key][sizes] > 0).all():
             raise ValueError(f'{key}: wanted positive sizes, found {tensors[key][sizes].tolist()}')
+    if not (tensors['shell.fade'][:, 0] < tensors['shell.fade'][:, 1]).all():
+        raise ValueError('shell.fade: wanted the first cosine below the second')
     identity = {f.name: tensors.get(f'identity.{f.name}') for f in fields(Identity)}
     if identity['focal_length'] is not None:
         identity['focal_length'] = float(identity['focal_length'][0])
@@ -135,7 +140,7 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         str(metadata['head_model']), str(metadata['head_model_version']), Identity(**identity), size,
         _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
         tensors['closed_lids'].astype(np.float32) / 255,
-        Shell(Splats(**splats), np.array(tensors['shell.normals']), np.array(tensors['shell.torso'])),
+        Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}']) for k in ('normals', 'fade', 'torso'))),
         camera, np.array(tensors['window']), np.array(tensors['background']), metadata,
         tuple(map(str, metadata.get('warnings', ()))),
     )

@@ -171,7 +171,7 @@ class _Scene:
         """Splats as the photo's camera sees them."""
         eye = camera_centre(self.camera.viewmat)
         on_mesh = bind(maps, self.table, self.frames, facing_fade(self.frames, eye))
-        veil = torch.from_numpy(shell_fade(shell.splats.means.numpy(), shell.normals, eye))
+        veil = torch.from_numpy(shell_fade(shell, eye))
         return Splats.cat([on_mesh, replace(shell.splats, opacities=shell.splats.opacities * veil)])
 
     def picture(self, maps: GaussianMap, shell: Shell) -> np.ndarray:

@@ -12,8 +12,9 @@ from sega_ros.errors import HeadModelMismatchError, RequestError
 from sega_ros.geometry import rotmat_to_rotvec, rotmat_to_unitquat, rotvec_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
-from sega_ros.models.bind_kernel import activate, bind_into, place_shell
+from sega_ros.models.bind_kernel import activate, bind_into
 from sega_ros.models.binding import camera_centre, fuse, texel_table
+from sega_ros.models.shell_kernel import place_shell
 from sega_ros.tracking.fit import Identity, fit_identity
 from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
 
@@ -148,7 +149,7 @@ class AvatarDriver:
         n = bind_into(self._table, self._local, vertices, eye, self._out)
         shell = self.avatar.shell
         quat = rotmat_to_unitquat(torch.from_numpy(torso)).numpy()
-        m = place_shell(self._shell, shell.normals, shell.torso, torso, quat, self._neck, eye, n, self._out)
+        m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, quat, self._neck, eye, n, self._out)
         return tuple(a[:m] for a in self._out)
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:

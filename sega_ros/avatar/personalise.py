@@ -8,7 +8,7 @@ import torch
 
 from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.photo import Photo
-from sega_ros.models.binding import SHELL_FADE, SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
+from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Splats
 
@@ -29,10 +29,10 @@ class PersonaliseConfig:
     offset_prior: float = 40.0  # per millimetre squared
 
 
-def shell_fade(shell_means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    """Opacity factors [N]: shell splats fade where they face away from `eye` [3], softer than skin does."""
-    low, high = SHELL_FADE
-    return np.clip((_cosine(shell_means, normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
+def shell_fade(shell: Shell, eye: np.ndarray) -> np.ndarray:
+    """Opacity factors [N] of the shell's splats as `eye` [3] (head frame) sees them."""
+    low, high = shell.fade.T
+    return np.clip((_cosine(shell.splats.means.numpy(), shell.normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def _cosine(means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def personalise(
     ], betas=(0.9, 0.99))
     eye = camera_centre(camera.viewmat)
     fade = facing_fade(frames, eye)
-    veil = torch.from_numpy(shell_fade(shell.splats.means.numpy(), shell.normals, eye))
+    veil = torch.from_numpy(shell_fade(shell, eye))
     color, alpha = torch.from_numpy(photo.color), torch.from_numpy(photo.alpha)[..., None]
     weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
 

@@ -26,6 +26,7 @@ _HAIR_STEP, _BACK_STEP, _BUST_STEP = 3.0, 6.0, 4.2  # crop pixels between splats
 _INSET, _RIM_STEPS = 8.0, 7  # crop pixels from the silhouette that the rim closes, and splats across it
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
+FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 # Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
 TORSO_BLEND = (-0.13, -0.07)
@@ -247,8 +248,8 @@ def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) 
 
 
 def _join(parts: list[Shell]) -> Shell:
-    return Shell(Splats.cat([p.splats for p in parts]), np.concatenate([p.normals for p in parts]),
-                 np.concatenate([p.torso for p in parts]))
+    arrays = (np.concatenate([getattr(p, k) for p in parts]) for k in ('normals', 'fade', 'torso'))
+    return Shell(Splats.cat([p.splats for p in parts]), *arrays)
 
 
 def _to_shell(means, frame, scales, opacities, colors, torso, camera: Camera) -> Shell:
@@ -260,7 +261,8 @@ def _to_shell(means, frame, scales, opacities, colors, torso, camera: Camera) ->
 
     quats = rotmat_to_unitquat(torch.from_numpy(frame)).float()
     splats = Splats(tensor(means), quats, tensor(scales), tensor(opacities), tensor(colors))
-    return Shell(splats, frame[..., 2].astype(np.float32), np.asarray(torso, np.float32))
+    fade = np.tile(np.float32(FADE), (len(means), 1))
+    return Shell(splats, frame[..., 2].astype(np.float32), fade, np.asarray(torso, np.float32))
 
 
 def _smooth(depth: np.ndarray) -> np.ndarray:

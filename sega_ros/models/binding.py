@@ -18,7 +18,6 @@ from sega_ros.types import GaussianMap, Splats
 # Splats whose surface faces away are culled before any backend; between these cosines of the angle between the
 # surface normal and the direction to the camera they fade, so that nothing pops while a head turns.
 FADE = (-0.25, -0.05)
-SHELL_FADE = (-0.35, -0.05)  # likewise for hair and bust, which are softer than skin
 # A surface may stretch this much before its splats stop growing with it (a lid unfolds about threefold).
 STRETCH = (0.3, 3.0)
 

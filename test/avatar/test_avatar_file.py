@@ -73,7 +73,7 @@ def test_file_size_and_metadata(preview_avatar, tmp_path):
 
 @pytest.mark.parametrize('key', [
     'static_map', 'dynamic_map', 'closed_lids', 'shell.means', 'shell.quats', 'shell.scales', 'shell.opacities',
-    'shell.colors', 'shell.normals', 'shell.torso', 'photo.viewmat', 'photo.intrinsics', 'window', 'background',
+    'shell.colors', 'shell.normals', 'shell.fade', 'shell.torso', 'photo.viewmat', 'photo.intrinsics', 'window', 'background',
     'identity.shape',
 ])
 def test_damaged_tensors_are_refused(file, key):

@@ -22,7 +22,7 @@ def plain_avatar():
         torch.tensor([0.8, 0.6, 0.5]).expand(size, size, 3).clone())
     splats = Splats(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.01), torch.full((1,), 0.5),
                     torch.full((1, 3), 0.5))
-    shell = Shell(splats, np.array([[0, 0, 1]], np.float32), np.zeros(1, np.float32))
+    shell = Shell(splats, np.array([[0, 0, 1]], np.float32), np.array([[-1, 0]], np.float32), np.zeros(1, np.float32))
     return Avatar(
         head_model=head.name, head_model_version=head.version, identity=Identity(np.zeros(head.n_shape, np.float32)),
         atlas_size=size, static=maps, dynamic=maps, closed_lids=np.zeros((size, size, 3), np.float32), shell=shell,
