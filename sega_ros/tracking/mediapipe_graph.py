@@ -14,7 +14,12 @@ import numpy as np
 
 LANDMARKS = 478
 _PRESENCE = 'facelandmarkcpu__face_presence_score'
+# A landmark on the wire: tag and length of the message, then each coordinate behind its tag.
+_WIRE = np.dtype([('head', '<u2'), ('tag_x', 'u1'), ('x', '<f4'), ('tag_y', 'u1'), ('y', '<f4'), ('tag_z', 'u1'), ('z', '<f4')])
+_TAGS = (('head', 0x0F0A), ('tag_x', 0x0D), ('tag_y', 0x15), ('tag_z', 0x1D))
+# The calling thread does the work: with threads of its own the graph needs half a millisecond more of each frame.
 _REGION_GRAPH = """
+executor { name: "" type: "ApplicationThreadExecutor" }
 input_stream: "image"
 input_stream: "roi"
 output_stream: "landmarks"
@@ -73,8 +78,16 @@ def import_mediapipe():
 
 
 def landmarks_to_array(points, width: int, height: int) -> np.ndarray:
-    """Pixels [478, 3] of MediaPipe's normalised landmarks; z has the scale of x."""
-    return np.array([(p.x * width, p.y * height, p.z * width) for p in points], np.float32)
+    """Pixels [P, 3] of MediaPipe's NormalizedLandmarkList; z has the scale of x.
+
+    Read from the message's serialised form where that holds nothing but x, y and z: 478 Python objects take ten times as long.
+    """
+    scale, data = np.array([width, height, width], np.float32), points.SerializeToString()
+    if len(data) == _WIRE.itemsize * len(points.landmark):
+        wire = np.frombuffer(data, _WIRE)
+        if all((wire[name] == tag).all() for name, tag in _TAGS):
+            return np.stack([wire['x'], wire['y'], wire['z']], 1) * scale
+    return np.array([(p.x, p.y, p.z) for p in points.landmark], np.float32).reshape(-1, 3) * scale
 
 
 class FaceFinder:
@@ -92,7 +105,7 @@ class FaceFinder:
         """Landmarks [478, 3] in pixels of each face in `image` (uint8 RGB [H, W, 3])."""
         found = self._graph.process(image).multi_face_landmarks
         height, width = image.shape[:2]
-        return [landmarks_to_array(face.landmark, width, height) for face in found or ()]
+        return [landmarks_to_array(face, width, height) for face in found or ()]
 
     def close(self) -> None:
         """Release the graph."""
@@ -125,7 +138,7 @@ class RegionMesher:
         rect = self._rect(x_center=centre[0] / width, y_center=centre[1] / height, width=size / width,
                           height=size / height, rotation=angle)
         result = self._graph.process({'image': image, 'roi': rect})
-        return landmarks_to_array(result.landmarks.landmark, width, height), float(getattr(result, _PRESENCE))
+        return landmarks_to_array(result.landmarks, width, height), float(getattr(result, _PRESENCE))
 
     def close(self) -> None:
         """Release the graph."""

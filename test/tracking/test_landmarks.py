@@ -40,6 +40,21 @@ def test_finds_the_face(still, portrait):
     assert face.confidence > 0.9
 
 
+def test_landmarks_are_read_off_the_wire_as_off_the_fields():
+    from mediapipe.framework.formats.landmark_pb2 import NormalizedLandmark, NormalizedLandmarkList
+
+    rng = np.random.default_rng(0)
+    xyz = rng.standard_normal((7, 3)).astype(np.float32)
+    xyz[2] = 0.0  # a coordinate of zero is on the wire too
+    plain = NormalizedLandmarkList(landmark=[NormalizedLandmark(x=x, y=y, z=z) for x, y, z in xyz])
+    wanted = xyz * np.float32([640, 480, 640])  # H != W
+    assert np.array_equal(mediapipe_graph.landmarks_to_array(plain, 640, 480), wanted)
+    for more in (NormalizedLandmark(visibility=0.5, x=1), NormalizedLandmark(x=1.0, y=2.0)):  # other fields, missing ones
+        other = NormalizedLandmarkList(landmark=[*plain.landmark, more])
+        assert np.array_equal(mediapipe_graph.landmarks_to_array(other, 640, 480)[:7], wanted)
+    assert mediapipe_graph.landmarks_to_array(NormalizedLandmarkList(), 640, 480).shape == (0, 3)
+
+
 def test_shifted_pictures_give_shifted_landmarks(still, portrait):
     moved = np.zeros((600, 700, 3), np.uint8)
     moved[60:572, 100:612] = portrait
