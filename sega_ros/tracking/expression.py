@@ -49,10 +49,9 @@ class ExpressionFitter:
             state, _ = self._solver.solve(state, seen, iterations=20)
         else:
             state = self._solver.follow(previous, seen, iterations=iterations)
-        residual = self._solver.residuals(state, seen)[self._valid]
         return FrameFit(
             state.pose.to_params(np.zeros(0)), state.rotation.astype(np.float32), state.translation.astype(np.float32),
-            state.focal, float(np.sqrt(np.square(residual).sum(1).mean())), state)
+            state.focal, self._solver.rms(state, seen), state)
 
     def landmarks_px(self, state: State, size: tuple[int, int]) -> np.ndarray:
         """Pixels [478, 2] of the fitted landmarks in a picture of `size` (H, W)."""

@@ -35,7 +35,8 @@ class LandmarkConfig:
 
 def face_box(points: np.ndarray) -> tuple[np.ndarray, float]:
     """Centre [2] and larger side of the box around the landmarks [478, 2+], pixels."""
-    low, high = points[:_MESH_POINTS, :2].min(0), points[:_MESH_POINTS, :2].max(0)
+    rows = points[:_MESH_POINTS, :2].T.copy()  # along rows, or each minimum takes five times as long
+    low, high = rows.min(1), rows.max(1)
     return (low + high) / 2, float((high - low).max())
 
 

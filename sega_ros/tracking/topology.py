@@ -31,18 +31,29 @@ OVAL = (10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379
 GAPS = ((*LEFT_LIDS, LEFT_CORNERS), (*RIGHT_LIDS, RIGHT_CORNERS[::-1]), (UPPER_INNER_LIP, LOWER_INNER_LIP, (78, 308)))
 
 
+def gap_shares() -> np.ndarray:
+    """Return [3, 478] that takes landmarks to the openings of the `GAPS`: mean lower point minus mean upper one."""
+    shares = np.zeros((len(GAPS), N_LANDMARKS))
+    for row, (upper, lower, _) in zip(shares, GAPS, strict=True):
+        row[list(lower)], row[list(upper)] = 1 / len(lower), -1 / len(upper)
+    return shares
+
+
+_SHARES = gap_shares()
+_CORNERS = np.array([corners for *_, corners in GAPS])
+
+
 def gap_axes(points: np.ndarray) -> np.ndarray:
     """Return unit vectors [3, 2] across the `GAPS` of landmarks [478, 2+], pointing down the face."""
-    along = np.stack([points[right, :2] - points[left, :2] for _, _, (left, right) in GAPS])
-    along /= np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    left, right = points[_CORNERS[:, 0], :2], points[_CORNERS[:, 1], :2]
+    along = right - left
+    along = along / np.maximum(np.sqrt(np.square(along).sum(1, keepdims=True)), 1e-9)
     return np.stack([-along[:, 1], along[:, 0]], 1)
 
 
 def gap_widths(points: np.ndarray, axes: np.ndarray) -> np.ndarray:
     """Mean widths [3] of the `GAPS` along `axes` [3, 2]; negative where the sides overlap."""
-    return np.array([
-        (points[list(lower), :2].mean(0) - points[list(upper), :2].mean(0)) @ axis
-        for (upper, lower, _), axis in zip(GAPS, axes, strict=True)])
+    return (_SHARES @ points[:, :2] * axes).sum(1)
 
 
 def landmark_weights() -> np.ndarray:
@@ -61,6 +72,10 @@ def eye_openness(points: np.ndarray) -> np.ndarray:
 
     Measured along the eye's own axes, so head roll does not matter (Soukupova and Cech 2016, with more points).
     """
-    widths = gap_widths(points, gap_axes(points))[:2]
-    corners = [np.linalg.norm(points[a, :2] - points[b, :2]) for a, b in (LEFT_CORNERS, RIGHT_CORNERS)]
-    return widths / np.maximum(corners, 1e-6)
+    return gap_widths(points, gap_axes(points))[:2] / eye_widths(points)
+
+
+def eye_widths(points: np.ndarray) -> np.ndarray:
+    """Distances [2] (left, right) between the corners of the eyes of landmarks [478, 2+]."""
+    across = points[_CORNERS[:2, 0], :2] - points[_CORNERS[:2, 1], :2]
+    return np.maximum(np.sqrt(np.square(across).sum(1)), 1e-6)

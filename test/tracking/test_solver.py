@@ -54,6 +54,32 @@ def test_compiled_leaves_out_landmarks_without_a_place(tiny_head, scene):
     assert fast[1] == pytest.approx(slow[1], abs=3e-6 * np.abs(slow[1]).max())
 
 
+def test_compiled_steps_equal_reference(tiny_head, scene):
+    config = replace(FitConfig(), depth_weight=0.0)
+    *_, state, seen = scene
+    slow, fast = (solver_of(tiny_head, scene, config=config, compiled=compiled) for compiled in (False, True))
+    for iterations in (1, 3):
+        wanted, found = (s.follow(state, seen, iterations=iterations) for s in (slow, fast))
+        for name in ('expression', 'eyelids', 'jaw', 'left_eye', 'right_eye'):
+            # float32 normal equations, conditioned like 1e4
+            assert getattr(found.pose, name) == pytest.approx(getattr(wanted.pose, name), abs=1e-3)
+        assert found.rotation == pytest.approx(wanted.rotation, abs=1e-3)
+        assert found.translation == pytest.approx(wanted.translation, abs=1e-3)
+        assert fast.rms(found, seen) == pytest.approx(slow.rms(found, seen), rel=1e-6)
+
+
+def test_compiled_rotations_pass_the_singular_point(tiny_head, scene):
+    """Joints at and near zero, where the closed forms divide by the angle."""
+    config = replace(FitConfig(), depth_weight=0.0)
+    *_, state, seen = scene
+    slow, fast = (solver_of(tiny_head, scene, config=config, compiled=compiled) for compiled in (False, True))
+    for size in (0.0, 1e-9, 1e-5, 3e-4, 2e-3, 3.0):
+        joint = size * np.array([0.6, -0.48, 0.64])
+        at = replace(state, pose=replace(state.pose, jaw=joint, left_eye=joint, right_eye=-joint))
+        wanted, found = (s.normal_equations(at, seen)[1] for s in (slow, fast))
+        assert found == pytest.approx(wanted, abs=3e-6 * np.abs(wanted).max())
+
+
 def test_gradient_is_the_costs(tiny_head, scene):
     """Central differences of the cost, priors, walls, gaps, depth, shape and focal length included."""
     *_, state, seen = scene
