@@ -30,7 +30,7 @@ class Frame:
     size: tuple[int, int]  # H, W
     cam: np.ndarray  # cpu_project.camera_vector
     records: np.ndarray  # [M, RECORD] float32
-    rects: np.ndarray  # [M, 4] int32, tiles
+    tiles: np.ndarray  # [M, TILES] int32, the tiles of each record
     ids: np.ndarray  # [M] int32, splat of each record
     order: np.ndarray  # [M] int32, records by depth
     offsets: np.ndarray  # [tiles + 1] int64, where each tile's list starts if all lie in a row
@@ -45,20 +45,20 @@ def prepare(arrays: tuple, camera: Camera) -> Frame:
     """Project, sort and bin splats given as contiguous float32 arrays (the fields of Splats, in order)."""
     n, size = len(arrays[0]), (camera.height, camera.width)
     cam = cpu_project.camera_vector(camera)
-    records = np.empty((n, cpu_project.RECORD), np.float32)
-    rects, keys, ids = np.empty((n, 4), np.int32), np.empty(n, np.uint32), np.empty(n, np.int32)
-    m = cpu_project.project_splats(*arrays, cam, size[1], size[0], cpu_blend.SHIFT, records, rects, keys, ids)
-    rects, order = rects[:m], np.empty(m, np.int32)
-    cpu_tiles.sort_by_key(keys[:m], order, np.empty(m, np.int32))
     tiles_y, tiles_x = -(-size[0] // cpu_blend.TILE), -(-size[1] // cpu_blend.TILE)
-    offsets = np.zeros(tiles_y * tiles_x + 1, np.int64)
-    cpu_tiles.count_tiles(rects, tiles_x, offsets[1:])
-    np.cumsum(offsets, out=offsets)
+    records, tiles = np.empty((n, cpu_project.RECORD), np.float32), np.empty((n, cpu_project.TILES), np.int32)
+    keys, ids = np.empty(n, np.uint32), np.empty(n, np.int32)
+    starts = np.zeros((tiles_y, tiles_x + 1), np.int32)
+    m = cpu_project.project_splats(*arrays, cam, size[1], size[0], cpu_blend.TILE, records, tiles, keys, ids, starts)
+    order = np.empty(m, np.int32)
+    cpu_tiles.sort_by_key(keys[:m], order, np.empty(m, np.int32))
+    offsets = np.empty(tiles_y * tiles_x + 1, np.int64)
+    cpu_tiles.offsets_of(starts, offsets)
     pairs = None
     if offsets[-1] <= MAX_PAIRS:
         pairs = np.empty(offsets[-1], np.int32)
-        cpu_tiles.fill_tiles(rects, order, tiles_x, 0, tiles_y, offsets[:-1].copy(), pairs)
-    return Frame(size, cam, records[:m], rects, ids[:m], order, offsets, pairs)
+        cpu_tiles.fill_tiles(tiles, order, tiles_x, 0, tiles_y, offsets[:-1].copy(), pairs)
+    return Frame(size, cam, records[:m], tiles[:m], ids[:m], order, offsets, pairs)
 
 
 def blend(
@@ -131,7 +131,7 @@ def _bands(frame: Frame) -> Iterator[tuple]:
         end = max(row + 1, int(np.searchsorted(at_row, at_row[row] + MAX_PAIRS, 'right')) - 1)
         offsets = frame.offsets - at_row[row]
         pairs = np.empty(at_row[end] - at_row[row], np.int32)
-        cpu_tiles.fill_tiles(frame.rects, frame.order, tiles_x, row, end, offsets[:-1].copy(), pairs)
+        cpu_tiles.fill_tiles(frame.tiles, frame.order, tiles_x, row, end, offsets[:-1].copy(), pairs)
         yield pairs, offsets, row * tiles_x, end * tiles_x
         row = end
 

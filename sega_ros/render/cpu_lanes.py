@@ -20,7 +20,10 @@ _MAGIC = 12582912.0  # 1.5 * 2^23: adding it to a small float32 rounds to an int
 
 
 class Lanes:
-    """A <64 x float> value under construction; numbers and arrays of 64 mix in as constants."""
+    """A <64 x float> value under construction; numbers and arrays of 64 mix in as constants.
+
+    Arithmetic also takes other widths: four quarters of 16 are computed one by one and joined by `concat`.
+    """
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value):
         self.builder, self.value = builder, value
@@ -31,36 +34,36 @@ class Lanes:
         return cls(builder, _constant(values))
 
     @classmethod
-    def broadcast(cls, builder: ir.IRBuilder, scalar: ir.Value) -> 'Lanes':
-        """Return lanes that all hold the float `scalar`."""
-        empty = ir.Constant(VECTOR, ir.Undefined)
+    def broadcast(cls, builder: ir.IRBuilder, scalar: ir.Value, count: int = LANES) -> 'Lanes':
+        """Return `count` lanes that all hold the float `scalar`."""
+        empty = ir.Constant(ir.VectorType(FLOAT, count), ir.Undefined)
         first = builder.insert_element(empty, scalar, INT(0))
-        return cls(builder, builder.shuffle_vector(first, empty, ir.Constant(INT_VECTOR, [0] * LANES)))
+        return cls(builder, builder.shuffle_vector(first, empty, _indices([0] * count)))
 
     def __add__(self, other) -> 'Lanes':
-        return self._new(self.builder.fadd(self.value, _value(other), flags=FLAGS))
+        return self._new(self.builder.fadd(self.value, _value(other, self), flags=FLAGS))
 
     def __sub__(self, other) -> 'Lanes':
-        return self._new(self.builder.fsub(self.value, _value(other), flags=FLAGS))
+        return self._new(self.builder.fsub(self.value, _value(other, self), flags=FLAGS))
 
     def __mul__(self, other) -> 'Lanes':
-        return self._new(self.builder.fmul(self.value, _value(other), flags=FLAGS))
+        return self._new(self.builder.fmul(self.value, _value(other, self), flags=FLAGS))
 
     def __truediv__(self, other) -> 'Lanes':
-        return self._new(self.builder.fdiv(self.value, _value(other), flags=FLAGS))
+        return self._new(self.builder.fdiv(self.value, _value(other, self), flags=FLAGS))
 
     def __ge__(self, other) -> ir.Value:
-        return self.builder.fcmp_ordered('>=', self.value, _value(other))
+        return self.builder.fcmp_ordered('>=', self.value, _value(other, self))
 
     def __gt__(self, other) -> ir.Value:
-        return self.builder.fcmp_ordered('>', self.value, _value(other))
+        return self.builder.fcmp_ordered('>', self.value, _value(other, self))
 
     def __le__(self, other) -> ir.Value:
-        return self.builder.fcmp_ordered('<=', self.value, _value(other))
+        return self.builder.fcmp_ordered('<=', self.value, _value(other, self))
 
     def where(self, mask: ir.Value, other) -> 'Lanes':
         """Return self in the lanes of `mask` [64 bits], `other` elsewhere."""
-        return self._new(self.builder.select(mask, self.value, _value(other)))
+        return self._new(self.builder.select(mask, self.value, _value(other, self)))
 
     def minus_abs(self) -> 'Lanes':
         """Return -|self|."""
@@ -93,6 +96,15 @@ class Lanes:
 
     def _new(self, value: ir.Value) -> 'Lanes':
         return Lanes(self.builder, value)
+
+
+def concat(quarters: list[Lanes]) -> Lanes:
+    """Join four values of a quarter's width; where a register holds a quarter, this costs nothing."""
+    b, parts = quarters[0].builder, [q.value for q in quarters]
+    while len(parts) > 1:
+        every = _indices(range(2 * parts[0].type.count))
+        parts = [b.shuffle_vector(x, y, every) for x, y in zip(parts[::2], parts[1::2], strict=True)]
+    return Lanes(b, parts[0])
 
 
 def sums(builder: ir.IRBuilder, eight: list[Lanes]) -> ir.Value:
@@ -186,9 +198,10 @@ def _indices(indices, shift: int = 0) -> ir.Constant:
     return ir.Constant(ir.VectorType(INT, len(indices)), indices)
 
 
-def _value(other) -> ir.Value:
-    return other.value if isinstance(other, Lanes) else _constant(other)
+def _value(other, like: Lanes) -> ir.Value:
+    return other.value if isinstance(other, Lanes) else _constant(other, like.value.type.count)
 
 
-def _constant(values) -> ir.Constant:
-    return ir.Constant(VECTOR, [float(np.float32(v)) for v in np.broadcast_to(values, LANES)])
+def _constant(values, count: int = LANES) -> ir.Constant:
+    kind = ir.VectorType(FLOAT, count)
+    return ir.Constant(kind, [float(np.float32(v)) for v in np.broadcast_to(values, count)])

@@ -8,14 +8,27 @@ import numpy as np
 from numba import njit
 
 from sega_ros.render.constants import ALPHA_CUT, BLUR, CLAMP, NEAR
-from sega_ros.render.cpu_math import EXACT, float_to_bits, log2, use_wide_vectors
+from sega_ros.render.cpu_math import EXACT, bits_to_float, float_to_bits, log2, use_wide_vectors
 
-f32 = np.float32
+f32, i32 = np.float32, np.int32
 BLOCK = 256  # splats per block: the scratch stays in the first-level cache
 
 # Record of a visible splat: alpha = 2^(log2_opacity - u^2 - v^2), u = a (x - mx) + b (y - my), v = d (y - my).
+# MID = log2_opacity - (b^2 + d^2) and FALL = 8 (b^2 + d^2) serve the blending's steps from row to row.
 RECORD = 12
-MX, MY, A, B, D, LO, RED, GREEN, BLUE, Z = range(10)
+MX, MY, A, B, D, MID, FALL, RED, GREEN, BLUE, Z = range(11)
+
+# Tiles that a visible splat touches, TILES int32: first and last row, in up to BANDS bands of STEP rows; first and last column
+# of each band, from SPANS on. Two numbers share a word, the exclusive end above; `low` and `high` tell them apart. A corner
+# of the bounding box that the ellipse does not reach costs nothing later.
+BANDS = 4
+ROWS, STEP, SPANS = 0, 1, 2
+TILES = SPANS + BANDS
+
+# Rows of the scratch after projection: the record's first fields, then these.
+_Z, _VISIBLE, _LEFT, _RIGHT, _TOP, _BOTTOM, _REACH, _WIDE, _LEAN = range(7, 16)
+_TILES = 16  # from here on the TILES words, as the bits of floats
+_SCRATCH = _TILES + TILES
 
 # Camera as a float64 vector: rotation row by row, translation, fx, fy, cx, cy, then the Jacobian's limits.
 CAMERA_SIZE = 20
@@ -26,8 +39,9 @@ _LOG2_CUT = f32(np.log2(ALPHA_CUT))
 _BLUR, _BLUR2, _NEAR, _CUT = f32(BLUR), f32(BLUR * BLUR), f32(NEAR), f32(ALPHA_CUT)
 _TWO_LN2 = f32(2 * 0.6931471805599453)
 _MARGIN = f32(0.01)  # px; covers the rounding of the bounding box
+_ROUNDING = f32(4e-6)  # of a large splat's reach, likewise
 _HUGE = f32(3e38)
-ONE, ZERO, TWO, HALF = f32(1), f32(0), f32(2), f32(0.5)
+ONE, ZERO, TWO, HALF, QUARTER, EIGHT = f32(1), f32(0), f32(2), f32(0.5), f32(0.25), f32(8)
 
 
 def camera_vector(camera) -> np.ndarray:
@@ -57,7 +71,7 @@ def load_block(means, quats, scales, opacities, colors, start, n, s):
 
 @njit(cache=True, fastmath=EXACT, error_model='numpy')
 def project_block(s, cam, width, height):  # noqa: PLR0915 (one loop body: split, it would not vectorise)
-    """Project the splats of `s` [14, BLOCK] in place; new rows: mx my a b d lo z x0 x1 y0 y1 visible.
+    """Project the splats of `s` [_SCRATCH, BLOCK] in place, see the names of its rows.
 
     Every lane is computed, filled or not: no branch, no remainder.
     """
@@ -122,36 +136,108 @@ def project_block(s, cam, width, height):  # noqa: PLR0915 (one loop body: split
         x0, x1 = min(fw, max(ZERO, np.ceil(px - rx - HALF))), min(fw, max(ZERO, np.floor(px + rx + HALF)))
         y0, y1 = min(fh, max(ZERO, np.ceil(py - ry - HALF))), min(fh, max(ZERO, np.floor(py + ry + HALF)))
         ok = ok & (x0 < x1) & (y0 < y1)
-        s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i] = px, py, a, -a * cxy / cyy
-        s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i] = d, lo, z
-        s[7 * BLOCK + i], s[8 * BLOCK + i], s[9 * BLOCK + i], s[10 * BLOCK + i] = x0, x1, y0, y1
-        s[11 * BLOCK + i] = ONE if ok else ZERO
+        b = -a * cxy / cyy
+        slope = b * b + d * d
+        s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i], s[4 * BLOCK + i] = px, py, a, b, d
+        s[MID * BLOCK + i], s[FALL * BLOCK + i], s[_Z * BLOCK + i] = lo - slope, EIGHT * slope, z
+        s[_VISIBLE * BLOCK + i] = ONE if ok else ZERO
+        s[_LEFT * BLOCK + i], s[_RIGHT * BLOCK + i], s[_TOP * BLOCK + i], s[_BOTTOM * BLOCK + i] = x0, x1, y0, y1
+        s[_REACH * BLOCK + i], s[_WIDE * BLOCK + i] = max(ZERO, lo - _LOG2_CUT), rx
+        s[_LEAN * BLOCK + i] = rx * cxy / cxx
+
+
+@njit(cache=True, inline='always')
+def pack(low, high):
+    """Two whole numbers under 2^15 in one word, as the bits of a float."""
+    return bits_to_float(i32(low) | (i32(high) << i32(16)))
+
+
+@njit(cache=True, inline='always')
+def low(word):
+    """First number of a word."""
+    return word & i32(0xFFFF)
+
+
+@njit(cache=True, inline='always')
+def high(word):
+    """Second number of a word."""
+    return word >> i32(16)
+
+
+@njit(cache=True, fastmath=EXACT, error_model='numpy')
+def find_spans(s, tile):
+    """Fill the rows of tiles and spans of `s` (projected) for tiles of `tile` px: what the ellipse touches, never less.
+
+    In a band of rows the ellipse is widest where it leans furthest, or at the band's edge next to that. Comparisons are
+    written so that NaN (absurd sizes) leaves the bounding box.
+    """
+    use_wide_vectors()
+    side, rate = f32(tile), ONE / f32(tile)
+    for i in range(BLOCK):
+        px, py, a, b, d = s[i], s[BLOCK + i], s[2 * BLOCK + i], s[3 * BLOCK + i], s[4 * BLOCK + i]
+        left, right, top, bottom = (s[_LEFT * BLOCK + i], s[_RIGHT * BLOCK + i], s[_TOP * BLOCK + i],
+                                    s[_BOTTOM * BLOCK + i])
+        reach, lean = s[_REACH * BLOCK + i], s[_LEAN * BLOCK + i]
+        wide = ONE / a
+        slant = -b * wide
+        slack = _MARGIN + _ROUNDING * s[_WIDE * BLOCK + i]
+        ty0, ty1 = np.floor(top * rate), np.ceil(bottom * rate)
+        step = np.ceil((ty1 - ty0) * QUARTER)
+        s[(_TILES + ROWS) * BLOCK + i], s[(_TILES + STEP) * BLOCK + i] = pack(ty0, ty1), pack(step, ZERO)
+        for k in range(BANDS):
+            y0 = max(top, (ty0 + f32(k) * step) * side) + HALF - py
+            y1 = min(bottom, (ty0 + f32(k + 1) * step) * side) - HALF - py
+            right_y, left_y = min(y1, max(y0, lean)), min(y1, max(y0, -lean))
+            right_v, left_v = d * right_y, d * left_y
+            right_x = px + slant * right_y + wide * np.sqrt(max(ZERO, reach - right_v * right_v)) + slack + HALF
+            left_x = px + slant * left_y - wide * np.sqrt(max(ZERO, reach - left_v * left_v)) - slack - HALF
+            left_x, right_x = np.ceil(left_x), np.floor(right_x)
+            x0, x1 = (left_x if left_x > left else left), (right_x if right_x < right else right)
+            x0, x1 = np.floor(x0 * rate), np.ceil(x1 * rate)
+            s[(_TILES + SPANS + k) * BLOCK + i] = pack(x0, x1 if (x1 > x0) & (y1 >= y0) else x0)
 
 
 @njit(cache=True, nogil=True, error_model='numpy')
-def project_splats(means, quats, scales, opacities, colors, cam, width, height, shift, records, rects, keys, ids):
+def project_splats(means, quats, scales, opacities, colors, cam, width, height, tile, records, tiles, keys, ids, starts):
     """Fill the records of the visible splats and return how many there are.
 
-    records [N, RECORD] float32, rects [N, 4] int32 (tile x0, x1, y0, y1 with exclusive ends; tiles of 2^shift px),
-    keys [N] uint32 (the bits of z: ordered as z is, for z > 0), ids [N] int32 (splat of each record).
+    records [N, RECORD] float32, tiles [N, TILES] int32 (of `tile` px), keys [N] uint32 (the bits of z: ordered as z is, for
+    z > 0), ids [N] int32 (splat of each record). In `starts` [tile rows, tile columns + 1] int32, zero on entry, each
+    row of a splat adds one where its tiles begin and takes one away behind their end.
     """
-    s = np.zeros(14 * BLOCK, np.float32)
-    count = 0
+    s = np.zeros(_SCRATCH * BLOCK, np.float32)
+    flat, width_of_starts = starts.reshape(-1), np.uintp(starts.shape[1])
+    count = np.uintp(0)
     for start in range(0, means.shape[0], BLOCK):
         n = min(BLOCK, means.shape[0] - start)
         load_block(means, quats, scales, opacities, colors, start, n, s)
         project_block(s, cam, width, height)
-        for i in range(n):
-            if s[11 * BLOCK + i] != ZERO:
-                for k in range(6):
-                    records[count, k] = s[k * BLOCK + i]
+        find_spans(s, tile)
+        for j in range(n):
+            i = np.uintp(j)  # unsigned indices need no check for negative ones
+            if s[i + np.uintp(_VISIBLE * BLOCK)] != ZERO:
+                for k in range(7):
+                    records[count, k] = s[i + np.uintp(k * BLOCK)]
                 for k in range(3):
-                    records[count, RED + k] = colors[start + i, k]
-                records[count, Z] = s[6 * BLOCK + i]
-                keys[count] = np.uint32(float_to_bits(s[6 * BLOCK + i]))
-                for k in range(2):
-                    rects[count, 2 * k] = np.int32(s[(7 + 2 * k) * BLOCK + i]) >> shift
-                    rects[count, 2 * k + 1] = ((np.int32(s[(8 + 2 * k) * BLOCK + i]) - 1) >> shift) + 1
-                ids[count] = start + i
-                count += 1
+                    records[count, RED + k] = colors[i + np.uintp(start), k]
+                z = s[i + np.uintp(_Z * BLOCK)]
+                records[count, Z], keys[count] = z, np.uint32(float_to_bits(z))
+                ids[count] = start + j
+                for k in range(TILES):
+                    tiles[count, k] = float_to_bits(s[i + np.uintp((_TILES + k) * BLOCK)])
+                note_tiles(tiles, count, flat, width_of_starts)
+                count += np.uintp(1)
     return count
+
+
+@njit(cache=True, inline='always')
+def note_tiles(tiles, i, starts, width):
+    """Add the spans of splat `i` to `starts`, flat with rows of `width`."""
+    y, last, step = low(tiles[i, ROWS]), high(tiles[i, ROWS]), tiles[i, STEP]
+    for k in range(BANDS):
+        x0, x1 = low(tiles[i, SPANS + k]), high(tiles[i, SPANS + k])
+        for row in range(y, min(y + step, last)):
+            first = np.uintp(row) * width
+            starts[first + np.uintp(x0)] += 1
+            starts[first + np.uintp(x1)] -= 1
+        y += step

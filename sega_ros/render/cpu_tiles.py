@@ -3,6 +3,8 @@
 import numpy as np
 from numba import njit
 
+from sega_ros.render.cpu_project import BANDS, ROWS, SPANS, STEP, high, low
+
 u32 = np.uint32
 
 
@@ -53,24 +55,36 @@ def sort_by_key(keys, order, spare):
 
 
 @njit(cache=True, nogil=True)
-def count_tiles(rects, tiles_x, counts):
-    """Add each rectangle of `rects` [M, 4] to its tiles' `counts` [tiles]."""
-    for i in range(rects.shape[0]):
-        for ty in range(rects[i, 2], rects[i, 3]):
-            for tx in range(rects[i, 0], rects[i, 1]):
-                counts[ty * tiles_x + tx] += 1
+def offsets_of(starts, offsets):
+    """Write where each tile's list starts into `offsets` [tiles + 1] int64; `starts` is from `project_splats`."""
+    total, tile = 0, 0
+    for row in range(starts.shape[0]):
+        here = 0
+        for column in range(starts.shape[1] - 1):
+            here += starts[row, column]
+            offsets[tile] = total
+            total += here
+            tile += 1
+    offsets[tile] = total
 
 
 @njit(cache=True, nogil=True)
-def fill_tiles(rects, order, tiles_x, row0, row1, ends, pairs):
+def fill_tiles(tiles, order, tiles_x, row0, row1, ends, pairs):
     """Write the splats of the tiles in tile rows [row0, row1) into `pairs`, each tile's nearest first.
 
-    On entry `ends` [tiles] holds where each tile's list starts, on return where it ends.
+    `tiles` [M, TILES] is from `project_splats`. On entry `ends` [tiles] holds where each tile's list starts, on return
+    where it ends.
     """
+    width = np.uintp(tiles_x)
     for k in range(order.shape[0]):
-        i = order[k]
-        for ty in range(max(rects[i, 2], row0), min(rects[i, 3], row1)):
-            for tx in range(rects[i, 0], rects[i, 1]):
-                tile = ty * tiles_x + tx
-                pairs[ends[tile]] = i
-                ends[tile] += 1
+        i = np.uintp(order[k])
+        row, last, step = low(tiles[i, ROWS]), min(high(tiles[i, ROWS]), row1), tiles[i, STEP]
+        for band in range(BANDS):
+            x0, x1 = low(tiles[i, SPANS + band]), high(tiles[i, SPANS + band])
+            for y in range(max(row, row0), min(row + step, last)):
+                first = np.uintp(y) * width
+                for tile in range(first + np.uintp(x0), first + np.uintp(x1)):
+                    end = ends[tile]
+                    pairs[np.uintp(end)] = np.int32(i)
+                    ends[tile] = end + 1
+            row += step

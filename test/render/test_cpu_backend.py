@@ -148,3 +148,33 @@ def test_avatar_like_surface_keeps_the_contract():
     pictures = [rasterize(splats, camera, background=WHITE, backend=b) for b in ('cpu', 'reference')]
     assert_pictures_agree(*(p.image for p in pictures))
     assert_pictures_agree(*(p.alpha for p in pictures))
+
+
+@pytest.mark.parametrize('scale', [0.003, 0.02, 0.2, 30.0])
+def test_tile_lists_hold_what_shows_and_little_else(scale):
+    """Ellipses of every shape: a tile with a pixel above the alpha cut is listed; most of those listed have one."""
+    from sega_ros.render import cpu_frame
+    from sega_ros.render.cpu_project import FALL, MID, MX, MY, A, B, D
+
+    base = cloud(400, seed=12, scale=scale)
+    splats = replace(base, scales=base.scales * torch.tensor([1.0, 0.1, 0.1]))
+    size = (93, 150)
+    frame = cpu_frame.prepare(tuple(getattr(splats, f).numpy() for f in FIELDS), camera_of(size))
+    listed = np.zeros((len(frame.records), 12, 19), bool)
+    for tile in range(12 * 19):
+        own = frame.pairs[frame.offsets[tile] : frame.offsets[tile + 1]]
+        assert (np.diff(np.argsort(frame.order)[own]) > 0).all(), 'nearest first, each once'
+        listed[own, tile // 19, tile % 19] = True
+    r = frame.records.astype(np.float64)[:, :, None, None]
+    dx, dy = np.arange(152) + 0.5 - r[:, MX], (np.arange(96) + 0.5)[:, None] - r[:, MY]
+    u, v = r[:, A] * dx + r[:, B] * dy, r[:, D] * dy
+    exponent = r[:, MID] + r[:, FALL] / 8 - u**2 - v**2
+
+    def touched(cut):
+        shown = exponent > cut
+        shown[:, size[0] :], shown[:, :, size[1] :] = False, False
+        return shown.reshape(-1, 12, 8, 19, 8).any((2, 4))
+
+    cut = np.log2(1 / 255)
+    assert not (touched(cut + 1e-4) & ~listed).any()
+    assert (listed & ~touched(cut - 0.1)).sum() <= 0.2 * listed.sum(), 'tall ones are cut in four bands'
