@@ -43,6 +43,16 @@ class TexelTable:
         """Rows and columns as torch indices into a GaussianMap."""
         return torch.from_numpy(self.rows.astype(np.int64)), torch.from_numpy(self.cols.astype(np.int64))
 
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """What the running driver reads per texel: [8, T] float32.
+
+        Weights of a triangle's two edges from its first corner, for the position, dP/du and dP/dv, then one over the rest
+        lengths.
+        """
+        edges = [a[:, 1:] for a in (self.bary, self.grad_u, self.grad_v)]
+        return np.ascontiguousarray(np.concatenate([*edges, 1 / np.maximum(self.rest_stretch, 1e-7)], 1).T, np.float32)
+
 
 @dataclass(frozen=True)
 class SurfaceFrames:
@@ -86,14 +96,24 @@ def _morton(rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
     return code
 
 
-@nb.njit(cache=True, fastmath={'contract', 'nsz', 'arcp'})
-def vertex_normals(vertices, faces):
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals [V, 3] of `vertices` [V, 3]; a vertex without triangles gets +z."""
-    normals = np.zeros_like(vertices)
+    normals = np.empty_like(vertices)
+    add_normals(vertices, faces, normals)
+    return normals
+
+
+@nb.njit(cache=True, nogil=True, fastmath={'contract', 'nsz', 'arcp'}, error_model='numpy')
+def add_normals(vertices, faces, normals):
+    """Write what `vertex_normals` returns into `normals` [V, 3]."""
+    for v in range(normals.shape[0]):
+        normals[v, 0], normals[v, 1], normals[v, 2] = 0, 0, 0
     for f in range(faces.shape[0]):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        ux, uy, uz = vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2]
-        vx, vy, vz = vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2]
+        # Unsigned indices need no check for negative ones.
+        a, b, c = np.uintp(faces[f, 0]), np.uintp(faces[f, 1]), np.uintp(faces[f, 2])
+        x, y, z = vertices[a, 0], vertices[a, 1], vertices[a, 2]
+        ux, uy, uz = vertices[b, 0] - x, vertices[b, 1] - y, vertices[b, 2] - z
+        vx, vy, vz = vertices[c, 0] - x, vertices[c, 1] - y, vertices[c, 2] - z
         nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
         for k in (a, b, c):
             normals[k, 0] += nx
@@ -101,12 +121,12 @@ def vertex_normals(vertices, faces):
             normals[k, 2] += nz
     for v in range(normals.shape[0]):
         x, y, z = normals[v, 0], normals[v, 1], normals[v, 2]
-        length = np.sqrt(x * x + y * y + z * z)
-        if length > 1e-20:
-            normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
+        square = x * x + y * y + z * z
+        if square > 1e-40:
+            rate = 1 / np.sqrt(square)
+            normals[v, 0], normals[v, 1], normals[v, 2] = x * rate, y * rate, z * rate
         else:
             normals[v, 2] = 1.0
-    return normals
 
 
 @nb.njit(cache=True, inline='always')

@@ -1,41 +1,84 @@
-"""Hair and bust for the running driver: one Numba pass that turns the torso and leaves out what faces away."""
+"""Hair and bust for the running driver: one Numba pass that turns the torso and leaves out what faces away.
+
+In blocks of BLOCK splats as structure of arrays, like `bind_kernel`.
+"""
 
 import numba as nb
 import numpy as np
 
+from sega_ros.render.cpu_math import EXACT, use_wide_vectors
 
-@nb.njit(cache=True, nogil=True, fastmath={'contract', 'nsz', 'arcp'})
-def _place(means, quats, scales, opacities, colors, normals, fade, torso, turn, quat, pivot, eye, start, out):
+f32, uint = np.float32, np.uintp
+BLOCK = 128
+ZERO, ONE, HALF = f32(0), f32(1), f32(0.5)
+_CUT = f32(1 / 255)
+# Rows of the scratch: mean 0-2, quaternion 3-6, then these; the first eight are replaced.
+_OPACITY, _NORMAL, _FADE, _TORSO = 7, 8, 11, 13
+_ROWS = 14
+
+
+@nb.njit(cache=True, fastmath=EXACT, error_model='numpy')
+def _place_block(s, motion):
+    """Place the splats of `s` [_ROWS, BLOCK] in place.
+
+    `motion` [19] float32: rotation less identity row by row, its quaternion, pivot, eye.
+    """
+    use_wide_vectors()
+    r0, r1, r2, r3, r4, r5 = motion[0], motion[1], motion[2], motion[3], motion[4], motion[5]
+    r6, r7, r8, qw, qi, qj, qk = motion[6], motion[7], motion[8], motion[9], motion[10], motion[11], motion[12]
+    cx, cy, cz, ex, ey, ez = motion[13], motion[14], motion[15], motion[16], motion[17], motion[18]
+    for k in range(BLOCK):
+        share = s[_TORSO * BLOCK + k]
+        px, py, pz = s[k], s[BLOCK + k], s[2 * BLOCK + k]
+        x, y, z = px - cx, py - cy, pz - cz
+        px += share * (r0 * x + r1 * y + r2 * z)
+        py += share * (r3 * x + r4 * y + r5 * z)
+        pz += share * (r6 * x + r7 * y + r8 * z)
+        x, y, z = s[_NORMAL * BLOCK + k], s[(_NORMAL + 1) * BLOCK + k], s[(_NORMAL + 2) * BLOCK + k]
+        nx = x + share * (r0 * x + r1 * y + r2 * z)
+        ny = y + share * (r3 * x + r4 * y + r5 * z)
+        nz = z + share * (r6 * x + r7 * y + r8 * z)
+        x, y, z = ex - px, ey - py, ez - pz
+        cosine = (x * nx + y * ny + z * nz) / np.sqrt(x * x + y * y + z * z)
+        low, high = s[_FADE * BLOCK + k], s[(_FADE + 1) * BLOCK + k]
+        w, i, j, m = s[3 * BLOCK + k], s[4 * BLOCK + k], s[5 * BLOCK + k], s[6 * BLOCK + k]
+        turned = share > HALF  # in between, the discs are nearly round: either orientation serves
+        s[k], s[BLOCK + k], s[2 * BLOCK + k] = px, py, pz
+        s[3 * BLOCK + k] = qw * w - qi * i - qj * j - qk * m if turned else w
+        s[4 * BLOCK + k] = qw * i + qi * w + qj * m - qk * j if turned else i
+        s[5 * BLOCK + k] = qw * j - qi * m + qj * w + qk * i if turned else j
+        s[6 * BLOCK + k] = qw * m + qi * j - qj * i + qk * w if turned else m
+        s[_OPACITY * BLOCK + k] *= min(ONE, max(ZERO, (cosine - low) / (high - low)))
+
+
+@nb.njit(cache=True, nogil=True, error_model='numpy')
+def _place(means, quats, scales, opacities, colors, normals, fade, torso, motion, start, out):
     o_means, o_quats, o_scales, o_opacities, o_colors = out
-    n = start
-    for t in range(means.shape[0]):
-        x, y, z = means[t, 0] - pivot[0], means[t, 1] - pivot[1], means[t, 2] - pivot[2]
-        a, b, c = normals[t, 0], normals[t, 1], normals[t, 2]
-        s = torso[t]
-        px = pivot[0] + x + s * (turn[0, 0] * x + turn[0, 1] * y + turn[0, 2] * z - x)
-        py = pivot[1] + y + s * (turn[1, 0] * x + turn[1, 1] * y + turn[1, 2] * z - y)
-        pz = pivot[2] + z + s * (turn[2, 0] * x + turn[2, 1] * y + turn[2, 2] * z - z)
-        na = a + s * (turn[0, 0] * a + turn[0, 1] * b + turn[0, 2] * c - a)
-        nb_ = b + s * (turn[1, 0] * a + turn[1, 1] * b + turn[1, 2] * c - b)
-        nc = c + s * (turn[2, 0] * a + turn[2, 1] * b + turn[2, 2] * c - c)
-        ex, ey, ez = eye[0] - px, eye[1] - py, eye[2] - pz
-        cosine = (ex * na + ey * nb_ + ez * nc) / np.sqrt(ex * ex + ey * ey + ez * ez)
-        opacity = opacities[t] * min(max((cosine - fade[t, 0]) / (fade[t, 1] - fade[t, 0]), 0.0), 1.0)
-        if opacity < 1.0 / 255.0:
-            continue
-        o_means[n, 0], o_means[n, 1], o_means[n, 2] = px, py, pz
-        w, i, j, k = quats[t, 0], quats[t, 1], quats[t, 2], quats[t, 3]
-        if s > 0.5:  # in between, the discs are nearly round: either orientation serves
-            qw, qi, qj, qk = quat[0], quat[1], quat[2], quat[3]
-            w, i, j, k = (qw * w - qi * i - qj * j - qk * k, qw * i + qi * w + qj * k - qk * j,
-                          qw * j - qi * k + qj * w + qk * i, qw * k + qi * j - qj * i + qk * w)
-        o_quats[n, 0], o_quats[n, 1], o_quats[n, 2], o_quats[n, 3] = w, i, j, k
-        for d in range(3):
-            o_scales[n, d] = scales[t, d]
-            o_colors[n, d] = colors[t, d]
-        o_opacities[n] = opacity
-        n += 1
-    return n
+    s = np.zeros(_ROWS * BLOCK, np.float32)
+    count = uint(start)  # unsigned indices need no check for negative ones
+    for first in range(0, means.shape[0], BLOCK):
+        n = min(BLOCK, means.shape[0] - first)
+        for j in range(n):
+            i, t = uint(j), uint(first + j)
+            for k in range(3):
+                s[i + uint(k * BLOCK)], s[i + uint((_NORMAL + k) * BLOCK)] = means[t, k], normals[t, k]
+            for k in range(4):
+                s[i + uint((3 + k) * BLOCK)] = quats[t, k]
+            s[i + uint(_FADE * BLOCK)], s[i + uint((_FADE + 1) * BLOCK)] = fade[t, 0], fade[t, 1]
+            s[i + uint(_OPACITY * BLOCK)], s[i + uint(_TORSO * BLOCK)] = opacities[t], torso[t]
+        _place_block(s, motion)
+        for j in range(n):
+            i, t = uint(j), uint(first + j)
+            opacity = s[i + uint(_OPACITY * BLOCK)]
+            if opacity >= _CUT:
+                for k in range(3):
+                    o_means[count, k] = s[i + uint(k * BLOCK)]
+                    o_scales[count, k], o_colors[count, k] = scales[t, k], colors[t, k]
+                for k in range(4):
+                    o_quats[count, k] = s[i + uint((3 + k) * BLOCK)]
+                o_opacities[count] = opacity
+                count += uint(1)
+    return count
 
 
 def place_shell(
@@ -56,5 +99,7 @@ def place_shell(
         start: first row to write.
         out: as in `bind_into`.
     """
-    return _place(*shell, normals, fade, torso, np.asarray(turn, np.float64), np.asarray(quat, np.float64),
-                  np.asarray(pivot, np.float64), np.asarray(eye, np.float64), start, out)
+    motion = np.empty(19, np.float32)
+    motion[:9].reshape(3, 3)[:] = turn - np.eye(3)
+    motion[9:13], motion[13:16], motion[16:] = quat, pivot, eye
+    return int(_place(*shell, normals, fade, torso, motion, start, out))

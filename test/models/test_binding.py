@@ -180,6 +180,31 @@ def test_fast_path_equals_torch(table, poser, posed, which):
         assert np.isnan(array[n:]).all(), 'rows behind the last splat are not touched'
 
 
+def test_fast_path_of_a_collapsed_mesh_equals_torch(table):
+    """All vertices in one point: no tangent, no normal, yet the same frames."""
+    vertices = np.zeros((table.faces.max() + 1, 3), np.float32)
+    maps = random_map(2)
+    frames = surface_frames(table, vertices)
+    slow = bind(maps, table, frames, facing_fade(frames, EYE))
+    keep, out = slow.opacities >= 1 / 255, buffers(len(table))
+    n = bind_into(table, activate(maps, table), vertices, EYE, out)
+    assert n == keep.sum() > 0
+    for name, found in zip(Splats.__dataclass_fields__, out, strict=True):
+        np.testing.assert_allclose(found[:n], getattr(slow, name)[keep], atol=1e-5, err_msg=name)
+
+
+def test_normals_and_parameters_may_come_in_any_buffer(table, posed):
+    maps = random_map(3)
+    local = activate(maps, table)
+    first, second = buffers(len(table)), buffers(len(table))
+    normals = np.full_like(posed, 7)
+    bind_into(table, local, posed, EYE, first)
+    bind_into(table, np.ascontiguousarray(local), posed, EYE, second, normals=normals)
+    for a, b in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(normals, vertex_normals(posed, table.faces))
+
+
 def test_what_faces_away_is_culled(table, posed):
     frames = surface_frames(table, posed)
     fade = facing_fade(frames, EYE)
