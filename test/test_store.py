@@ -297,7 +297,7 @@ def test_another_format_version_is_refused(tmp_path):
     save_tensors(tmp_path / 'ann.safetensors', {'static_map': np.zeros((2, 2, 14), np.float16)}, {'format': 99})
     with pytest.raises(AvatarDamagedError, match='format 99 is unknown'):
         AvatarStore(tmp_path).load('ann')
-    save_tensors(tmp_path / 'bob.safetensors', {'static_map': np.zeros((2, 2, 14), np.float16)}, {'format': 1})
+    save_tensors(tmp_path / 'bob.safetensors', {'static_map': np.zeros((2, 2, 14), np.float16)}, {'format': FORMAT})
     with pytest.raises(AvatarDamagedError, match='create it'):
         AvatarStore(tmp_path).load('bob')
 

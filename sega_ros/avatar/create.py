@@ -38,6 +38,10 @@ Progress = Callable[[str, float, np.ndarray | None], None]
 QUALITIES = {'preview': (25, 192), 'standard': (160, 192), 'high': (500, 256)}
 # A texel's Gaussian: standard deviation over the texel's spacing along and across the surface, and thickness over it.
 _SIGMA, _THICKNESS = 0.62, 0.2
+# Regions that keep their first colours: eyeballs and gums move in ways that the photo does not show, ears are seen edge-on.
+_PAINTED = (Region.EYES, Region.MOUTH, Region.EARS)
+# Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every second one is in use.
+_LARGER = {Region.SCALP: 2.0, Region.EARS: 1.2, Region.NECK: 1.25}
 _SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
@@ -97,7 +101,7 @@ def create_avatar(
     maps, shell = scene.start()
     report('personalise', 0.25, scene.picture(maps, shell))
     maps, shell = personalise(
-        maps, shell, scene.table, scene.frames, photo, camera, painted=np.isin(scene.region, [Region.EYES, Region.MOUTH]),
+        maps, shell, scene.table, scene.frames, photo, camera, painted=np.isin(scene.region, _PAINTED),
         config=PersonaliseConfig(steps=steps),
         progress=lambda share, picture: report('personalise', 0.25 + 0.7 * share, picture()))
     report('bake', 0.96)
@@ -150,7 +154,8 @@ class _Scene:
         sigma = torch.stack([spacing[:, 0], spacing[:, 1], _THICKNESS * spacing.prod(-1).sqrt()], -1) * _SIGMA
         log_scale = torch.full((height, width, 3), -8.0)
         scalp = torch.from_numpy(self.region == Region.SCALP)
-        sigma[scalp] *= 2
+        for kind, factor in _LARGER.items():
+            sigma[torch.from_numpy(self.region == kind), :2] *= factor
         log_scale[rows, cols] = sigma.log()
         opacity = torch.full((height, width), -_CLOSED)
         opacity[rows, cols] = 3.0

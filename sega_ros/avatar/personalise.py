@@ -27,6 +27,9 @@ class PersonaliseConfig:
     color_prior: float = 0.02
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
+    # Where the surface turns away from the camera a texel covers a sliver of a pixel, which says little about its colour.
+    edge: float = 0.3  # cosine to the camera under which colours are held
+    edge_prior: float = 20.0  # at right angles; grows from color_prior
 
 
 def shell_fade(shell: Shell, eye: np.ndarray) -> np.ndarray:
@@ -79,6 +82,8 @@ def personalise(
     weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
 
     keep = torch.from_numpy(painted)[:, None]
+    turned = ((config.edge - _cosine(frames.positions, frames.rotmats[..., 2], eye)) / config.edge).clip(0, 1) ** 2
+    hold = torch.from_numpy((config.color_prior + config.edge_prior * turned).astype(np.float32))[:, None]
     # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
     on_edge = torch.from_numpy(_cosine(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
 
@@ -105,7 +110,7 @@ def personalise(
         target = color * alpha + background * (1 - alpha)
         error = (picture(background) - target) * weight
         loss = error.abs().mean() + 2 * (error**2).mean()
-        prior = (config.color_prior * ((free['color'] - start['color'])**2).mean()
+        prior = ((hold * (free['color'] - start['color'])**2).mean()
                  + config.color_prior * ((hair['colors'] - hair_start['colors'])**2).mean()
                  + config.shape_prior * ((free['log_scale'] - start['log_scale'])**2).mean()
                  + config.shape_prior * 0.1 * ((free['opacity'] - start['opacity'])**2).mean()

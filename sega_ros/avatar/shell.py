@@ -1,46 +1,35 @@
 """Hair and bust: what the photo shows of a person beside the head mesh, as splats with a plausible depth.
 
-The front is a relief: the pixels of the matte, at a depth z = ring - sqrt(q), where q solves a Poisson equation that is zero on
-the silhouette and meets the mesh where it ends. For a circle this is exactly a sphere, so hair gets a round volume without a
-model of it. The back of the head is the same construction turned around, coloured as the hair in front of it.
+The front is a relief of the matte; hair goes on around the skull as a hull. Where the relief turns away from the photo's camera
+its pixels are drawn flat and only for views near the photo's: from the side they would be streaks, and the hull takes over.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-import scipy.sparse as sp
 import torch
-from scipy.sparse.linalg import spsolve
 
 from sega_ros.avatar.avatar import Shell
+from sega_ros.avatar.hull import Hull, build_hull
 from sega_ros.avatar.photo import Photo
+from sega_ros.avatar.relief import TORSO_BLEND, Relief, head_centre, solve_relief
 from sega_ros.camera import unproject
 from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.head.model import HeadModel
 from sega_ros.raster import TriangleBuffer
 from sega_ros.types import Camera, Region, Splats
 
-_CELL = 4  # crop pixels per cell of the grid the depth is solved on
-_ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
-_HAIR_STEP, _BACK_STEP, _BUST_STEP = 3.0, 6.0, 4.2  # crop pixels between splats
-_INSET, _RIM_STEPS = 8.0, 7  # crop pixels from the silhouette that the rim closes, and splats across it
+_HAIR_STEP, _BUST_STEP = 3.0, 4.2  # crop pixels between splats
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
-_HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
-# Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
-TORSO_BLEND = (-0.13, -0.07)
-_EARS = 0.0  # height above which hair is looked for: what lies lower beside the face may be ear or neck
+_WISP_FADE = (0.94, 0.985)  # likewise of what is drawn near the photo's own view only: 20 and 10 degrees off
+# Hair below this height (metres over the head's origin) stands off the skin: one sees its inside too, so it never fades.
+_HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
+_STEEP = 1.6  # slope of the relief from which its pixels are drawn flat
+_CROWN = 0.06  # height over the head's origin above which all that is not face counts as hair, metres
+_MASS = 11  # crop pixels across which hair counts as a mass with a volume
+_SIGMA = 0.62  # of a splat over its distance to the next
+_LOBE = -0.03  # height above which skin beside the mesh is ear, metres
 NECK_CUT = -0.135  # mesh below it is left to the bust
-
-
-@dataclass(frozen=True)
-class _Relief:
-    depth: np.ndarray  # [H, W] camera z, metres
-    back: np.ndarray  # [H, W] camera z of the far side
-    torso: np.ndarray  # [H, W] share of the torso
-    person: np.ndarray  # [H, W] bool
-    height: np.ndarray  # [H, W] over the head's origin at the ring's depth, metres
 
 
 def mesh_mask(head: HeadModel, buffer: TriangleBuffer) -> np.ndarray:
@@ -63,188 +52,106 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     import cv2
 
     mesh = mesh_mask(head, buffer)
-    relief = _solve_relief(head, vertices, photo, camera, buffer, mesh)
+    relief = solve_relief(head, vertices, photo, camera, buffer, mesh)
     solid = mesh & (photo.alpha > 0.9)
     torso = relief.torso > 0.5
     # Under the edge of the face the hair goes on; the bust does not: it moves, and skin would come out from under the neck.
     inside = cv2.erode(solid.astype(np.uint8), np.ones((2 * _OVERLAP + 1,) * 2, np.uint8)) > 0
     front = relief.person & ~np.where(torso, solid, inside)
+    hair = hair_mask(photo, mesh, relief)
+    # Further down the relief is steep where the head's depth passes to the torso's.
+    flat = (relief.height > TORSO_BLEND[1]) & (_tilt(relief.depth, camera) > _STEEP) | ~hair & (relief.height > _LOBE)
     parts = [
-        _sheet(front & ~torso, _HAIR_STEP, relief.depth, relief, photo.color, photo.alpha, camera, outward=-1),
-        _sheet(front & torso, _BUST_STEP, relief.depth, relief, photo.color, photo.alpha, camera, outward=-1),
+        _sheet(front & ~torso & ~flat, _HAIR_STEP, relief, photo, camera),
+        _wisps(front & flat, _HAIR_STEP, relief, photo, camera),
+        _sheet(front & torso, _BUST_STEP, relief, photo, camera),
     ]
-    back = (photo.alpha > 0.6) & (relief.torso < 0.02) & relief.person
-    hair = photo.color
-    if back.any():
-        hair = _hair_colors(photo, mesh, back, relief.height > _EARS)
-        parts.append(_sheet(back, _BACK_STEP, relief.back, relief, hair, np.ones_like(photo.alpha), camera, outward=1))
-    if (photo.alpha > 0.5).any():
-        parts.append(_rim(photo, relief, hair, camera))
+    # A line of dark pixels along the cheek is a shadow or a lone strand: no hull grows from it.
+    mass = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_MASS,) * 2)) > 0
+    hull = build_hull(head, vertices, head_centre(head), camera, mass, cv2.GaussianBlur(photo.color, (0, 0), 1.2), relief.depth)
+    if hull is not None:
+        parts.append(_wrap(hull, camera))
     return _join(parts)
 
 
-def _hair_colors(photo: Photo, mesh: np.ndarray, back: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Colour picture [H, W, 3] for the back of the head: the nearest hair pixel's, looked for `above` the ears."""
+def hair_mask(photo: Photo, mesh: np.ndarray, relief: Relief) -> np.ndarray:
+    """Pixels [H, W] that show hair: beside the mesh; below the crown, nearer to the crown's colour than to the face's."""
     import cv2
 
-    solid = back & (photo.alpha > 0.95)
-    hair = solid & ~mesh & above
-    if hair.sum() < 200:  # bald, or cropped tightly: the skin serves
-        hair = solid
-    _, label = cv2.distanceTransformWithLabels((~hair).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    lookup = np.zeros((label.max() + 1, 3), np.float32)
-    lookup[label[hair]] = photo.color[hair]
-    return cv2.GaussianBlur(lookup[label], (0, 0), 1.5)
+    solid = photo.alpha > 0.5
+    beside = solid & ~mesh & (relief.torso < 0.5)
+    crown = beside & (relief.height > _CROWN)
+    face = mesh & (photo.alpha > 0.95)
+    if crown.sum() < 100 or face.sum() < 100:
+        return beside
+    lab = cv2.cvtColor(np.ascontiguousarray(photo.color, np.float32), cv2.COLOR_RGB2LAB)
+    hair, skin = (np.median(lab[m], 0) for m in (crown, face))
+    nearer = np.linalg.norm(lab - hair, axis=-1) < np.linalg.norm(lab - skin, axis=-1)
+    smooth = cv2.medianBlur((nearer & beside).astype(np.uint8), 5) > 0
+    return _connected(beside & (smooth | (relief.height > _CROWN)), crown)
 
 
-def _solve_relief(head, vertices, photo, camera, buffer, mesh) -> _Relief:
+def _connected(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    """Part of `mask` [H, W] that hangs together with `seed` by more than a thread: a dark collar is no hair."""
     import cv2
 
-    size = photo.alpha.shape[0] // _CELL
-    def shrink(a):
-        return cv2.resize(a.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
-
-    person = shrink(photo.alpha) > 0.4
-    person_full = photo.alpha > 0.03
-    center = head_centre(head)
-    ring_head = float((camera.viewmat[:3, :3] @ center + camera.viewmat[:3, 3])[2])
-    joint = (head.J_regressor @ head.v_template)[1] + [0, -0.06, -0.01]
-    ring_neck = float((camera.viewmat[:3, :3] @ joint + camera.viewmat[:3, 3])[2])
-    height = _heights(photo.alpha.shape, camera, ring_head)
-    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
-    torso = (x * x * (3 - 2 * x)).astype(np.float32)
-    torso_small = shrink(torso)
-    ring = ring_head + (ring_neck - ring_head) * torso_small
-    # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
-    depth = cv2.resize(np.where(np.isfinite(buffer.depth), buffer.depth, ring_head), (size, size),
-                       interpolation=cv2.INTER_NEAREST)
-    on_mesh = (shrink(mesh & (photo.alpha > 0.5)) > 0.5) & person
-    scalp = (shrink((buffer.face >= 0) & ~mesh) > 0.5) & person & (torso_small < 0.5)
-    cell = ring_head / camera.fx * _CELL  # metres
-    roundness = _ROUND_HEAD + (_ROUND_TORSO - _ROUND_HEAD) * torso_small
-    source = 4 * roundness * cell**2
-    fixed = np.maximum(ring - depth - 0.002, 0) ** 2
-    soft = np.maximum(ring - depth + _HAIR_THICKNESS, 0) ** 2
-    q = _poisson(person, on_mesh, fixed, source, soft, np.where(scalp, 0.05, 0.0))
-    q_back = _poisson(person & (torso_small < 0.5), np.zeros_like(person), fixed, 1.15 * source, soft, np.zeros_like(soft))
-    def grow(a):
-        return cv2.resize(a.astype(np.float32), photo.alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
-
-    ring_full = grow(ring)
-    # Inside of the silhouette's last cell the linear interpolation of q keeps the square root's round edge.
-    return _Relief(ring_full - np.sqrt(np.maximum(grow(q), 0)), ring_full + np.sqrt(np.maximum(grow(q_back), 0)),
-                   torso, person_full, height)
+    _, label = cv2.connectedComponents(cv2.erode(mask.astype(np.uint8), np.ones((3, 3), np.uint8)), connectivity=4)
+    core = np.isin(label, np.unique(label[seed])) & (label > 0)
+    return mask & (cv2.dilate(core.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0)
 
 
-def head_centre(head: HeadModel) -> np.ndarray:
-    """Centre of the skull [3], head frame: the middle of the scalp's box."""
-    scalp = head.v_template[np.unique(head.faces[head.face_region == Region.SCALP])]
-    return np.array([0.0, (scalp[:, 1].max() + 0.0) / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
+def _tilt(depth: np.ndarray, camera: Camera) -> np.ndarray:
+    """Slope [H, W] of a depth picture: 0 where it faces the camera."""
+    smooth = _smooth(depth)
+    return np.hypot(*np.gradient(smooth)) / (smooth / camera.fx)
 
 
-def _heights(shape, camera: Camera, depth: float) -> np.ndarray:
-    """Height [H, W] over the head's origin of each pixel of a picture [H, W] at a camera depth, metres."""
-    rows, cols = np.mgrid[:shape[0], :shape[1]] + 0.5
-    return unproject(np.stack([cols, rows], -1), np.full(shape, depth), camera)[..., 1]
-
-
-def _poisson(inside, fixed, value, source, soft, weight) -> np.ndarray:
-    """Solve lap q = -source on `inside` [H, W]: q = value where fixed, 0 outside, free at the picture's border."""
-    height, width = inside.shape
-    free = inside & ~fixed
-    number = np.full(inside.shape, -1)
-    number[free] = np.arange(free.sum())
-    rows, cols = np.nonzero(free)
-    diagonal, rhs = weight[free].astype(np.float64), (source + weight * soft)[free].astype(np.float64)
-    i, j = [], []
-    for dr, dc in ((0, 1), (0, -1), (1, 0), (-1, 0)):
-        r, c = rows + dr, cols + dc
-        ok = (r >= 0) & (r < height) & (c >= 0) & (c < width)  # beyond the picture: no flux
-        diagonal += ok
-        r, c = r[ok], c[ok]
-        own = number[rows[ok], cols[ok]]
-        neighbour = number[r, c]
-        rhs += np.bincount(own, np.where(fixed[r, c] & inside[r, c], value[r, c], 0.0), len(rhs))
-        linked = neighbour >= 0
-        i.append(own[linked])
-        j.append(neighbour[linked])
-    q = np.zeros(inside.shape)
-    if len(rows):
-        i, j = np.concatenate(i), np.concatenate(j)
-        matrix = sp.diags(diagonal + 1e-9) - sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(len(rows),) * 2)
-        q[free] = spsolve(matrix.tocsc(), rhs)
-    q[fixed & inside] = value[fixed & inside]
-    return q
-
-
-def _sheet(mask, step, depth, relief, color, alpha, camera, *, outward: int) -> Shell:
-    """Splats on a relief, one per `step` pixels of `mask` [H, W]; `outward` is the sign of the normal's camera z."""
+def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:
+    """Splats on the relief, one per `step` pixels of `mask` [H, W]."""
     rows, cols = _grid(mask, step)
-    pixels = np.stack([cols + 0.5, rows + 0.5], -1).astype(np.float64)
-    z = depth[rows, cols].astype(np.float64)
-    means = unproject(pixels, z, camera)
+    z = relief.depth[rows, cols].astype(np.float64)
     metre = z / camera.fx  # of one pixel there
-    slope = [np.gradient(_smooth(depth), axis=a)[rows, cols] / metre for a in (1, 0)]
+    slope = [np.gradient(_smooth(relief.depth), axis=a)[rows, cols] / metre for a in (1, 0)]
     tilt = np.clip(np.hypot(*slope), 0, 2.0)
     direction = np.stack([*slope, np.zeros_like(tilt)], -1)
     direction = np.where(tilt[:, None] > 1e-3, direction / (np.hypot(*slope)[:, None] + 1e-12), [1.0, 0, 0])
     steep = np.stack([direction[:, 0], direction[:, 1], tilt], -1) / np.sqrt(1 + tilt**2)[:, None]  # along the slope
     level = np.stack([-direction[:, 1], direction[:, 0], np.zeros_like(tilt)], -1)
     normal = np.cross(steep, level)
-    normal *= np.sign(normal[:, 2:]) * outward
+    normal *= -np.sign(normal[:, 2:])
     level = np.cross(normal, steep)
-    frame = np.stack([steep, level, normal], -1)  # [N, 3, 3] camera frame
-    spacing = 0.62 * step * metre
+    spacing = _SIGMA * step * metre
     scales = np.stack([spacing * np.sqrt(1 + tilt**2), spacing, 0.35 * spacing], -1)
-    return _to_shell(means, frame, scales, np.clip(alpha[rows, cols], 0.02, 0.97), color[rows, cols],
-                     relief.torso[rows, cols], camera)
+    return _on_pixels(rows, cols, np.stack([steep, level, normal], -1), scales, FADE, relief, photo, camera)
 
 
-def _rim(photo: Photo, relief: _Relief, back_color: np.ndarray, camera: Camera) -> Shell:
-    """Splats around the silhouette, where front and back meet edge-on and no pixel grid samples them.
+def _wisps(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:
+    """Flat splats that face the photo's camera, and are drawn near its view only."""
+    rows, cols = _grid(mask, step)
+    spacing = _SIGMA * step * relief.depth[rows, cols].astype(np.float64) / camera.fx
+    scales = np.stack([spacing, spacing, 0.35 * spacing], -1)
+    facing = np.broadcast_to(np.diag([1.0, -1.0, -1.0]), (len(rows), 3, 3))
+    return _on_pixels(rows, cols, facing, scales, _WISP_FADE, relief, photo, camera)
 
-    Along the contour the surface is a circle of the relief's own radius: R = (d^2 + i^2) / 2i for depth d at inset i.
-    """
-    import cv2
 
-    solid = (photo.alpha > 0.5).astype(np.uint8)
-    outlines, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    outline = max(outlines, key=len)[:, 0][::3].astype(np.float64) + 0.5  # [K, 2] x, y
-    height, width = solid.shape
-    inner = ((outline > 4) & (outline < [width - 4, height - 4])).all(-1)
-    # Colours from well inside: the outermost pixels hold some background.
-    core = cv2.erode((photo.alpha > 0.97).astype(np.uint8), np.ones((7, 7), np.uint8))
-    _, label = cv2.distanceTransformWithLabels(1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)
-    lookup = np.zeros((label.max() + 1, 3), np.float32)
-    lookup[label[core > 0]] = photo.color[core > 0]
-    front_color = lookup[label]
-    soft = cv2.GaussianBlur(solid.astype(np.float32), (0, 0), 5)
-    slope = np.stack([np.gradient(soft, axis=1), np.gradient(soft, axis=0)], -1)
-    outline = outline[inner]
-    cols, rows = outline.astype(int).T
-    inward = slope[rows, cols]
-    inward /= np.linalg.norm(inward, axis=-1, keepdims=True) + 1e-9
-    at = np.clip((outline + _INSET * inward).astype(int), 0, [width - 1, height - 1])
-    ring = (relief.depth[at[:, 1], at[:, 0]] + relief.back[at[:, 1], at[:, 0]]) / 2
-    metre = ring / camera.fx
-    reach = np.clip((ring - relief.depth[at[:, 1], at[:, 0]]) / metre, 2, 90)
-    radius = (reach**2 + _INSET**2) / (2 * _INSET)
-    limit = np.arcsin(np.clip(reach / radius, 0, 1))
-    parts = []
-    for turn in np.linspace(-1, 1, _RIM_STEPS):
-        phi = turn * limit
-        pixels = outline + (radius * (1 - np.cos(phi)) + 1.0)[:, None] * inward
-        z = ring + radius * np.sin(phi) * metre
-        outward = np.concatenate([-inward * np.cos(phi)[:, None], np.sin(phi)[:, None]], -1)
-        along = np.stack([-inward[:, 1], inward[:, 0], np.zeros(len(inward))], -1)
-        frame = np.stack([np.cross(along, outward), along, outward], -1)
-        step = 2 * radius * limit / (_RIM_STEPS - 1) * metre
-        scales = np.stack([0.7 * step, 2.1 * metre, 0.5 * metre], -1)
-        sample = np.clip(outline + 4.0 * inward, 0, [width - 1, height - 1]).astype(int)
-        picture = front_color if turn <= 0 else back_color
-        parts.append(_to_shell(unproject(pixels, z, camera), frame, scales, np.full(len(z), 0.9),
-                               picture[sample[:, 1], sample[:, 0]], relief.torso[rows, cols], camera))
-    return _join(parts)
+def _on_pixels(rows, cols, frame, scales, fade, relief: Relief, photo: Photo, camera: Camera) -> Shell:
+    pixels = np.stack([cols + 0.5, rows + 0.5], -1).astype(np.float64)
+    means = unproject(pixels, relief.depth[rows, cols].astype(np.float64), camera)
+    return _to_shell(means, frame, scales, np.clip(photo.alpha[rows, cols], 0.02, 0.97), photo.color[rows, cols],
+                     relief.torso[rows, cols], fade, camera)
+
+
+def _wrap(hull: Hull, camera: Camera) -> Shell:
+    rotation, translation = camera.viewmat[:3, :3].astype(np.float64), camera.viewmat[:3, 3].astype(np.float64)
+    normal = hull.normals
+    side = np.cross(normal, np.where(np.abs(normal[:, 1:2]) < 0.9, [0.0, 1.0, 0.0], [1.0, 0.0, 0.0]))
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    frame = np.stack([side, np.cross(normal, side), normal], -1)
+    sigma = _SIGMA * hull.spacing[:, None]
+    scales = np.concatenate([sigma, sigma, 0.35 * sigma], 1)
+    means = (hull.means - translation) @ rotation
+    fade = np.where(means[:, 1:2] < _HANGING, _ALWAYS, FADE)
+    return _to_shell(means, frame, scales, np.full(len(hull), 0.95), hull.colors, np.zeros(len(hull)), fade, camera)
 
 
 def _join(parts: list[Shell]) -> Shell:
@@ -252,7 +159,7 @@ def _join(parts: list[Shell]) -> Shell:
     return Shell(Splats.cat([p.splats for p in parts]), *arrays)
 
 
-def _to_shell(means, frame, scales, opacities, colors, torso, camera: Camera) -> Shell:
+def _to_shell(means, frame, scales, opacities, colors, torso, fade, camera: Camera) -> Shell:
     """Shell of splats whose frames [N, 3, 3] (columns: two tangents, outward normal) are in the camera's axes."""
     frame = camera.viewmat[:3, :3].T.astype(np.float64) @ frame
 
@@ -261,7 +168,7 @@ def _to_shell(means, frame, scales, opacities, colors, torso, camera: Camera) ->
 
     quats = rotmat_to_unitquat(torch.from_numpy(frame)).float()
     splats = Splats(tensor(means), quats, tensor(scales), tensor(opacities), tensor(colors))
-    fade = np.tile(np.float32(FADE), (len(means), 1))
+    fade = np.broadcast_to(np.float32(fade), (len(means), 2)).copy()
     return Shell(splats, frame[..., 2].astype(np.float32), fade, np.asarray(torso, np.float32))
 
 

@@ -14,7 +14,7 @@ from sega_ros.raster import TriangleBuffer, rasterize_triangles
 from sega_ros.types import Camera, Landmarks, Region
 
 _DEPTH_SLACK = 0.004  # metres: a texel this far behind the z-buffer still is the visible surface
-_MIN_COSINE = 0.25  # flatter views smear one pixel over many texels
+_MIN_COSINE = 0.12  # flatter views smear one pixel over many texels
 _OPEN_MOUTH = 0.035  # gap between the lips over the face's width from which the photo shows the inside
 _LASHES = 0.0008  # width of the lash line, metres
 _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye

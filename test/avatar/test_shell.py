@@ -7,9 +7,10 @@ import pytest
 import torch
 from scipy import ndimage
 
-from sega_ros.avatar import shell as shells
+from sega_ros.avatar import relief
 from sega_ros.avatar.drive import AvatarDriver, View
-from sega_ros.avatar.shell import NECK_CUT, build_shell, head_centre, mesh_mask
+from sega_ros.avatar.relief import head_centre
+from sega_ros.avatar.shell import NECK_CUT, build_shell, mesh_mask
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import orbit_camera, project
 from sega_ros.geometry import unitquat_to_rotmat
@@ -27,7 +28,7 @@ def disc(side, radius):
 
 def poisson(inside, *, fixed=None, value=None, source=4.0, soft=None, weight=None):
     zeros = np.zeros(inside.shape)
-    return shells._poisson(
+    return relief._poisson(
         inside, zeros > 0 if fixed is None else fixed, zeros if value is None else value,
         np.full(inside.shape, source), zeros if soft is None else soft, zeros if weight is None else weight)
 
@@ -102,6 +103,7 @@ def shell(scene):
 def test_splats_are_sane(shell):
     n = len(shell.splats)
     assert 3000 < n < 40_000 and shell.normals.shape == (n, 3) and shell.torso.shape == (n,)
+    assert shell.fade.shape == (n, 2) and (shell.fade[:, 0] < shell.fade[:, 1]).all()
     for name in Splats.__dataclass_fields__:
         assert torch.isfinite(getattr(shell.splats, name)).all(), name
     np.testing.assert_allclose(np.linalg.norm(shell.normals, axis=1), 1, atol=1e-3)

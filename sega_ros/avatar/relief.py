@@ -1,0 +1,112 @@
+"""Depth of the person in the photo beside the head mesh: a relief of the matte.
+
+Its depth is z = ring - sqrt(q), where q solves a Poisson equation that is zero on the silhouette and meets the mesh where it
+ends. For a circle this is exactly a sphere, so hair gets a round volume without a model of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.sparse.linalg import spsolve
+
+from sega_ros.avatar.photo import Photo
+from sega_ros.camera import unproject
+from sega_ros.head.model import HeadModel
+from sega_ros.raster import TriangleBuffer
+from sega_ros.types import Camera, Region
+
+_CELL = 4  # crop pixels per cell of the grid the depth is solved on
+_ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
+_HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
+# Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
+TORSO_BLEND = (-0.13, -0.07)
+
+
+@dataclass(frozen=True)
+class Relief:
+    depth: np.ndarray  # [H, W] camera z, metres
+    torso: np.ndarray  # [H, W] share of the torso
+    person: np.ndarray  # [H, W] bool
+    height: np.ndarray  # [H, W] over the head's origin at the ring's depth, metres
+
+
+def solve_relief(
+    head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Camera, buffer: TriangleBuffer, mesh: np.ndarray,
+) -> Relief:
+    """Solve for the relief of `photo` around the pixels `mesh` [H, W] that show the head mesh (`vertices` [V, 3], `buffer`)."""
+    import cv2
+
+    size = photo.alpha.shape[0] // _CELL
+    def shrink(a):
+        return cv2.resize(a.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA)
+
+    person = shrink(photo.alpha) > 0.4
+    person_full = photo.alpha > 0.03
+    center = head_centre(head)
+    ring_head = float((camera.viewmat[:3, :3] @ center + camera.viewmat[:3, 3])[2])
+    joint = (head.J_regressor @ head.v_template)[1] + [0, -0.06, -0.01]
+    ring_neck = float((camera.viewmat[:3, :3] @ joint + camera.viewmat[:3, 3])[2])
+    height = _heights(photo.alpha.shape, camera, ring_head)
+    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
+    torso = (x * x * (3 - 2 * x)).astype(np.float32)
+    torso_small = shrink(torso)
+    ring = ring_head + (ring_neck - ring_head) * torso_small
+    # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
+    depth = cv2.resize(np.where(np.isfinite(buffer.depth), buffer.depth, ring_head), (size, size),
+                       interpolation=cv2.INTER_NEAREST)
+    on_mesh = (shrink(mesh & (photo.alpha > 0.5)) > 0.5) & person
+    scalp = (shrink((buffer.face >= 0) & ~mesh) > 0.5) & person & (torso_small < 0.5)
+    cell = ring_head / camera.fx * _CELL  # metres
+    roundness = _ROUND_HEAD + (_ROUND_TORSO - _ROUND_HEAD) * torso_small
+    source = 4 * roundness * cell**2
+    fixed = np.maximum(ring - depth - 0.002, 0) ** 2
+    soft = np.maximum(ring - depth + _HAIR_THICKNESS, 0) ** 2
+    q = _poisson(person, on_mesh, fixed, source, soft, np.where(scalp, 0.05, 0.0))
+    def grow(a):
+        return cv2.resize(a.astype(np.float32), photo.alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+    ring_full = grow(ring)
+    # Inside of the silhouette's last cell the linear interpolation of q keeps the square root's round edge.
+    return Relief(ring_full - np.sqrt(np.maximum(grow(q), 0)), torso, person_full, height)
+
+
+def head_centre(head: HeadModel) -> np.ndarray:
+    """Centre of the skull [3], head frame: the middle of the scalp's box."""
+    scalp = head.v_template[np.unique(head.faces[head.face_region == Region.SCALP])]
+    return np.array([0.0, (scalp[:, 1].max() + 0.0) / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
+
+
+def _heights(shape, camera: Camera, depth: float) -> np.ndarray:
+    """Height [H, W] over the head's origin of each pixel of a picture [H, W] at a camera depth, metres."""
+    rows, cols = np.mgrid[:shape[0], :shape[1]] + 0.5
+    return unproject(np.stack([cols, rows], -1), np.full(shape, depth), camera)[..., 1]
+
+
+def _poisson(inside, fixed, value, source, soft, weight) -> np.ndarray:
+    """Solve lap q = -source on `inside` [H, W]: q = value where fixed, 0 outside, free at the picture's border."""
+    height, width = inside.shape
+    free = inside & ~fixed
+    number = np.full(inside.shape, -1)
+    number[free] = np.arange(free.sum())
+    rows, cols = np.nonzero(free)
+    diagonal, rhs = weight[free].astype(np.float64), (source + weight * soft)[free].astype(np.float64)
+    i, j = [], []
+    for dr, dc in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+        r, c = rows + dr, cols + dc
+        ok = (r >= 0) & (r < height) & (c >= 0) & (c < width)  # beyond the picture: no flux
+        diagonal += ok
+        r, c = r[ok], c[ok]
+        own = number[rows[ok], cols[ok]]
+        neighbour = number[r, c]
+        rhs += np.bincount(own, np.where(fixed[r, c] & inside[r, c], value[r, c], 0.0), len(rhs))
+        linked = neighbour >= 0
+        i.append(own[linked])
+        j.append(neighbour[linked])
+    q = np.zeros(inside.shape)
+    if len(rows):
+        i, j = np.concatenate(i), np.concatenate(j)
+        matrix = sp.diags(diagonal + 1e-9) - sp.csr_matrix((np.ones(len(i)), (i, j)), shape=(len(rows),) * 2)
+        q[free] = spsolve(matrix.tocsc(), rhs)
+    q[fixed & inside] = value[fixed & inside]
+    return q
