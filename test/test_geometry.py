@@ -43,3 +43,20 @@ def test_quaternions(angle):
     torch.testing.assert_close(unitquat_to_rotmat(quats), matrices, atol=1e-7, rtol=0)
     twice = unitquat_to_rotmat(unitquat_mul(quats, quats))
     torch.testing.assert_close(twice, matrices @ matrices, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize('rotvec', [(0, 0, 0), (1e-8, 0, 2e-8), (0.3, -0.2, 0.5), (0, 0, 3.1), (np.pi, 0, 0), (0, -2.5, 0.1),
+                                    (1.5, 1.5, -1.5), (-2.0, 2.0, 0.5)])
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_one_rotation_equals_a_batch_of_one(rotvec, dtype):
+    """A single NumPy rotation takes a way of its own, in Python's numbers."""
+    tolerance = 1e-6 if dtype == np.float32 else 1e-12
+    rotvec = np.array(rotvec, dtype)
+    rotmat = rotvec_to_rotmat(rotvec)
+    np.testing.assert_allclose(rotmat, rotvec_to_rotmat(rotvec[None])[0], atol=tolerance)
+    quat = rotmat_to_unitquat(rotmat)
+    np.testing.assert_allclose(quat, rotmat_to_unitquat(torch.from_numpy(rotmat[None]))[0], atol=tolerance)
+    np.testing.assert_array_equal(rotmat_to_unitquat(rotmat[None]), rotmat_to_unitquat(torch.from_numpy(rotmat[None])).numpy())
+    back = rotvec_to_rotmat(rotmat_to_rotvec(rotmat))
+    np.testing.assert_allclose(back, rotmat, atol=10 * tolerance)  # two roundings, and near pi an angle's square root
+    assert rotmat.dtype == quat.dtype == rotmat_to_rotvec(rotmat).dtype == dtype

@@ -22,6 +22,7 @@ VIEWS = ('frontal', 'follow', 'input', 'free')
 # Share of the operator's head turn that view `follow` shows, and of a head turn that the torso joins in.
 FOLLOW, TORSO_FOLLOWS = 0.7, 0.3
 MAX_SIDE = 4096
+_ORBITS = 16  # cameras kept
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ class AvatarDriver:
                             for k in Splats.__dataclass_fields__)
         total = len(self._table) + len(shell.splats)
         self._out = tuple(np.empty((total, *a.shape[1:]), np.float32) for a in self._shell)
+        self._posed, self._normals = np.empty_like(self._poser.rest), np.empty_like(self._poser.rest)
+        self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
 
     @property
@@ -108,24 +111,35 @@ class AvatarDriver:
 
     def camera(self, expression: FlameExpression, view: View) -> Camera:
         """Camera of `view`, its viewmat the head's pose in it."""
-        height, width = view.size
-        photo = self.avatar.photo_camera
         if view.kind == 'input':
             return pose_camera(expression.rotation, expression.translation, expression.focal_length, view.size)
+        yaw, pitch = (view.yaw, view.pitch) if view.kind == 'free' else (0.0, 0.0)
+        key = (*view.size, yaw, pitch, view.distance)
+        camera = self._orbits.get(key)
+        if camera is None:
+            if len(self._orbits) >= _ORBITS:  # a `free` view that moves
+                self._orbits.clear()
+            camera = self._orbits[key] = self._orbit(view.size, yaw, pitch, view.distance)
+        if view.kind == 'follow':
+            turn = rotvec_to_rotmat(FOLLOW * rotmat_to_rotvec(FRONTAL.T @ expression.rotation.astype(np.float64)))
+            neck = camera.viewmat[:3, :3] @ self._neck + camera.viewmat[:3, 3]
+            rotation = FRONTAL @ turn
+            camera = replace(camera, viewmat=pose_to_viewmat(rotation, neck - rotation @ self._neck))
+        return camera
+
+    def _orbit(self, size: tuple[int, int], yaw: float, pitch: float, distance: float | None) -> Camera:
+        """Camera of the views that look at the photo's window; read-only, as many frames share it."""
+        height, width = size
+        photo = self.avatar.photo_camera
         depth = float((photo.viewmat[:3, :3] @ self._neck + photo.viewmat[:3, 3])[2])
         # The photo's framing: the focal length of its portrait window over the shorter side, looking at the window's centre.
         x, y, side = (float(v) for v in self.avatar.window)
         focal = photo.fx / side * min(height, width) / width
         centre = np.array([x + side / 2 - photo.cx, y + side / 2 - photo.cy, photo.fx]) * depth / photo.fx
         target = photo.viewmat[:3, :3].T @ (centre - photo.viewmat[:3, 3])
-        camera = orbit_camera(
-            yaw=view.yaw if view.kind == 'free' else 0.0, pitch=view.pitch if view.kind == 'free' else 0.0,
-            distance=depth if view.distance is None else view.distance, size=view.size, focal_length=focal, target=target)
-        if view.kind == 'follow':
-            turn = rotvec_to_rotmat(FOLLOW * rotmat_to_rotvec(FRONTAL.T @ expression.rotation.astype(np.float64)))
-            neck = camera.viewmat[:3, :3] @ self._neck + camera.viewmat[:3, 3]
-            rotation = FRONTAL @ turn
-            camera = replace(camera, viewmat=pose_to_viewmat(rotation, neck - rotation @ self._neck))
+        camera = orbit_camera(yaw=yaw, pitch=pitch, distance=depth if distance is None else distance, size=size,
+                              focal_length=focal, target=target)
+        camera.viewmat.flags.writeable = False
         return camera
 
     def torso_rotation(self, expression: FlameExpression, view: View, camera: Camera) -> np.ndarray:
@@ -146,18 +160,16 @@ class AvatarDriver:
         vertices = self._vertices(expression.params, torso)
         eye = camera_centre(camera.viewmat)
         self._lids.apply(expression.params.eyelids, self._local)
-        n = bind_into(self._table, self._local, vertices, eye, self._out)
+        n = bind_into(self._table, self._local, vertices, eye, self._out, normals=self._normals)
         shell = self.avatar.shell
-        quat = rotmat_to_unitquat(torch.from_numpy(torso)).numpy()
-        m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, quat, self._neck, eye, n, self._out)
+        m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, rotmat_to_unitquat(torso), self._neck, eye,
+                        n, self._out)
         return tuple(a[:m] for a in self._out)
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
+        """Posed mesh [V, 3] in the skull's frame, in a buffer: there it is the torso that turns."""
         neck_pose = rotmat_to_rotvec(torso.T).astype(np.float32)
-        vertices = self._poser.pose(replace(params, neck_pose=neck_pose))
-        if np.abs(neck_pose).max() > 1e-7:  # back to the skull's frame: it is the torso that turns
-            vertices = ((vertices - self._neck) @ torso.T + self._neck).astype(np.float32)
-        return vertices
+        return self._poser.pose(replace(params, neck_pose=neck_pose), turn=torso, pivot=self._neck, out=self._posed)
 
     def render(self, expression: FlameExpression, view: View) -> np.ndarray:
         """Picture of one message, uint8 RGB [H, W, 3].

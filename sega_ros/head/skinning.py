@@ -33,7 +33,7 @@ def pose_mesh(head: HeadModel, params: FlameParams, *, v_offset: np.ndarray | No
 class Poser:
     """Poses one identity again and again: what depends on the shape alone is computed once.
 
-    Per frame only active expression columns and the vertices that they move are touched.
+    Per frame only the expression units that move a vertex are touched there.
     """
 
     def __init__(self, head: HeadModel, shape: np.ndarray, *, v_offset: np.ndarray | None = None):
@@ -49,67 +49,42 @@ class Poser:
         self._head = head
         self._columns = cached = _columns(head)
         lids = np.concatenate([head.personal_eyelid_dirs(self.rest), head.eyelid_arc])  # [4, V, 3]
-        self._lids = np.ascontiguousarray(lids[:, cached.lid_vertices].reshape(4, -1))
-        self._joints = head.J_regressor @ self.rest  # [5, 3]
+        self._lids = np.ascontiguousarray(lids[:, cached.lid_vertices].transpose(1, 0, 2), np.float32)
+        self._joints = np.ascontiguousarray(head.J_regressor @ self.rest, np.float32)  # [5, 3]
 
-    def pose(self, params: FlameParams) -> np.ndarray:
-        """Vertices [V, 3] float32 for expression, joints and lids of `params` (its shape is ignored)."""
+    def pose(
+        self, params: FlameParams, *, turn: np.ndarray | None = None, pivot: np.ndarray | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Vertices [V, 3] float32 for expression, joints and lids of `params` (its shape is ignored).
+
+        Args:
+            params: one frame.
+            turn: rotation [3, 3] of the posed head about `pivot` [3] (head frame); None leaves it.
+            pivot: needed with `turn`.
+            out: float32 [V, 3] to write to.
+        """
         head, columns = self._head, self._columns
         expression = _padded('expression', params.expression, head.n_expression)
-        rotvecs = (np.zeros(3), params.neck_pose, params.jaw_pose, params.left_eye_pose, params.right_eye_pose)
-        rotations = rotvec_to_rotmat(np.asarray(rotvecs, np.float32))  # [5, 3, 3]
-        feature = (rotations[1:] - np.eye(3, dtype=np.float32)).ravel()[columns.pose_entries]
-        coefficients = np.concatenate([expression, feature])
-        active = np.flatnonzero(coefficients)
-        # Most frames move most units: gathering active rows pays only when few are.
-        chosen, rows = (coefficients[active], columns.rows[active]) if 2 * len(active) < len(coefficients) else (
-            coefficients, columns.rows)
-        closure = np.asarray(params.eyelids, np.float32)
-        amounts = np.array([closure[0], closure[1], *(4 * closure * (1 - closure))], np.float32)
-        joints = self._joints + (expression @ columns.regressor).reshape(5, 3)
-        vertices = np.empty_like(self.rest)
-        _blend_kernel()(self.rest, chosen @ rows, columns.slot, amounts @ self._lids, columns.lid_slot, head.weights,
-                        _world_transforms(rotations, joints, head.parents), vertices)
+        rotvecs = np.zeros((5, 3), np.float32)
+        rotvecs[1], rotvecs[2] = params.neck_pose, params.jaw_pose
+        rotvecs[3], rotvecs[4] = params.left_eye_pose, params.right_eye_pose
+        vertices = np.empty_like(self.rest) if out is None else out
+        turn, pivot = (_EYE, _ORIGIN) if turn is None else (np.ascontiguousarray(turn, np.float64), pivot)
+        _kernel()(self.rest, columns.starts, columns.columns, columns.moves, expression, columns.regressor, self._joints,
+                  rotvecs, columns.parents, columns.pose_entries, columns.lid_slot, self._lids,
+                  np.asarray(params.eyelids, np.float32), columns.weights, turn, np.asarray(pivot, np.float64), vertices)
         return vertices
 
 
+_EYE, _ORIGIN = np.eye(3), np.zeros(3)
+
+
 @lru_cache(maxsize=1)
-def _blend_kernel():
-    """Compile what adds offsets where a vertex has a slot (>= 0), then blends the joints' transforms."""
-    import numba
+def _kernel():
+    from sega_ros.head.pose_kernel import pose_vertices
 
-    @numba.njit(cache=True, nogil=True)
-    def blend(rest, moved, slot, lids, lid_slot, weights, transforms, out):
-        for v in range(rest.shape[0]):
-            x, y, z = rest[v, 0], rest[v, 1], rest[v, 2]
-            s = slot[v]
-            if s >= 0:
-                x, y, z = x + moved[3 * s], y + moved[3 * s + 1], z + moved[3 * s + 2]
-            s = lid_slot[v]
-            if s >= 0:
-                x, y, z = x + lids[3 * s], y + lids[3 * s + 1], z + lids[3 * s + 2]
-            for row in range(3):
-                total = np.float32(0)
-                for j in range(5):
-                    w = weights[v, j]
-                    if w != 0:
-                        t = transforms[j]
-                        total += w * (t[row, 0] * x + t[row, 1] * y + t[row, 2] * z + t[row, 3])
-                out[v, row] = total
-
-    return blend
-
-
-def _world_transforms(rotations, joints, parents) -> np.ndarray:
-    """Return transforms [5, 3, 4] from the rest pose to the posed one."""
-    world = np.zeros((5, 4, 4), np.float32)
-    for j, parent in enumerate(parents):
-        local = np.eye(4, dtype=np.float32)
-        local[:3, :3] = rotations[j]
-        local[:3, 3] = joints[j] - (joints[parent] if parent >= 0 else 0)
-        world[j] = local if parent < 0 else world[parent] @ local
-    world[:, :3, 3] -= np.einsum('jab,jb->ja', world[:, :3, :3], joints)
-    return world[:, :3]
+    return pose_vertices
 
 
 def _padded(name: str, values, length: int) -> np.ndarray:
@@ -123,14 +98,17 @@ def _padded(name: str, values, length: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Columns:
-    """A head's arrays in the order the fast path reads them, without what is zero."""
+    """A head's arrays in the order the fast path reads them, without what is zero (see `pose_vertices`)."""
 
-    rows: np.ndarray  # [E + pose entries, 3 M] offsets of the M vertices that expressions or correctives move
-    slot: np.ndarray  # [V] int32: place of a vertex in `rows`, -1 where nothing moves it
+    starts: np.ndarray  # [V + 1] int32: where each vertex's entries start
+    columns: np.ndarray  # [K] int16: expression unit of an entry; pose corrective behind those
+    moves: np.ndarray  # [K, 3] offset of the vertex with that coefficient
     pose_entries: np.ndarray  # entries of the 36 pose features that do anything
     regressor: np.ndarray  # [E, 15] joints per expression
     lid_vertices: np.ndarray
     lid_slot: np.ndarray  # [V] int32
+    parents: np.ndarray  # [5] int64
+    weights: np.ndarray  # [V, 5]
 
 
 _COLUMNS: dict[int, tuple[HeadModel, _Columns]] = {}  # the latest few heads, by identity
@@ -141,17 +119,18 @@ def _columns(head: HeadModel) -> _Columns:
     if found is not None and found[0] is head:
         return found[1]
     entries = np.flatnonzero(np.abs(head.posedirs).max((0, 1), initial=0) > 0)
-    dirs = np.concatenate([head.exprdirs, head.posedirs[:, :, entries]], 2)
-    moving = np.flatnonzero(np.abs(dirs).max((1, 2), initial=0) > 0)
-    rows = np.ascontiguousarray(dirs[moving].reshape(3 * len(moving), -1).T)
+    dirs = np.concatenate([head.exprdirs, head.posedirs[:, :, entries]], 2).transpose(0, 2, 1)  # [V, E + pose entries, 3]
+    moving = (dirs != 0).any(2)
+    starts = np.concatenate([[0], np.cumsum(moving.sum(1))]).astype(np.int32)
     lids = np.abs(head.eyelid_dirs).max((0, 2)) + np.abs(head.eyelid_arc).max((0, 2))
     lid_vertices = np.union1d(np.flatnonzero(lids), head.eyelid_vertices).astype(np.int64)
     regressor = np.einsum('jv,vce->ejc', head.J_regressor, head.exprdirs, optimize=True).reshape(head.n_expression, 15)
     if len(_COLUMNS) >= 4:
         _COLUMNS.clear()
     _COLUMNS[id(head)] = (head, _Columns(
-        rows, _slots(moving, len(dirs)), entries, regressor.astype(np.float32), lid_vertices,
-        _slots(lid_vertices, len(dirs))))
+        starts, np.nonzero(moving)[1].astype(np.int16), np.ascontiguousarray(dirs[moving], np.float32), entries,
+        regressor.astype(np.float32), lid_vertices, _slots(lid_vertices, len(dirs)),
+        np.asarray(head.parents, np.int64), np.ascontiguousarray(head.weights, np.float32)))
     return _COLUMNS[id(head)][1]
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from sega_ros.errors import RequestError
+from sega_ros.geometry import rotvec_to_rotmat
 from sega_ros.head.flame import export_flame
 from sega_ros.head.skinning import HeadTensors, Poser, pose_mesh, skin
 from sega_ros.types import FlameParams
@@ -64,6 +65,15 @@ def test_a_poser_is_reusable_and_leaves_its_rest_alone(head):
     poser.pose(random_params(head, 5))
     np.testing.assert_array_equal(poser.pose(params), first)
     np.testing.assert_array_equal(poser.rest, rest)
+
+
+def test_the_posed_head_can_be_turned_into_a_buffer(head):
+    params, pivot = random_params(head, 4), np.array([0.01, -0.1, 0.02])
+    turn = rotvec_to_rotmat(np.array([0.3, -0.5, 0.2]))
+    poser, buffer = Poser(head, params.shape), np.empty_like(head.v_template)
+    wanted = (poser.pose(params) - pivot) @ turn.T + pivot
+    assert poser.pose(params, turn=turn, pivot=pivot, out=buffer) is buffer
+    np.testing.assert_allclose(buffer, wanted, atol=1e-6)
 
 
 def test_missing_coefficients_count_as_zero(head):
