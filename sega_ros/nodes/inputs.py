@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.event_handler import SubscriptionEventCallbacks
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from sega_ros.avatar.idle import FaceHold
@@ -20,6 +19,7 @@ from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode
 from sega_ros.nodes.outputs import Outputs
 from sega_ros.nodes.parameters import Parameters
+from sega_ros.nodes.reader import Reader
 from sega_ros.nodes.statistics import FrameStatistics
 from sega_ros.types import FlameExpression as Expression
 
@@ -41,7 +41,7 @@ class CameraInput:
         self._tracker = core.make_tracker()
         self._hold = FaceHold(config.idle)
         self._worker: Worker[Image | CompressedImage] | None = None
-        self._subscription: Subscription | None = None
+        self._reader: Reader | None = None
         self._calibration: Calibration | None = None
         self._lock = threading.Lock()
 
@@ -54,9 +54,9 @@ class CameraInput:
 
     def stop(self) -> None:
         """Stop listening and finish the frame at hand."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
         with self._lock:
             calibration, self._calibration = self._calibration, None
         if calibration is not None:
@@ -90,17 +90,16 @@ class CameraInput:
         # `image/compressed` as image_transport names it: remapping `image` moves both.
         kind = CompressedImage if self._compressed else Image
         events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible_qos)
-        self._subscription = self._node.create_subscription(
-            kind, self.topic, self._on_image, qos.image_input(), callback_group=self._node.group,
-            event_callbacks=events)
+        self._reader = Reader(self._node, kind, self.topic, self._on_image, qos.image_input(), failed=self._failed,
+                              events=events)
 
     def _on_incompatible_qos(self, _) -> None:
         """Subscribe again: BEST_AVAILABLE is settled when a subscription is made, by the publishers known then."""
         with self._lock:
-            if self._subscription is None or not self._node.active:
+            if self._reader is None or not self._node.active:
                 return
             self._node.get_logger().info(f'{self.topic}: a best-effort publisher appeared; subscribing again')
-            self._node.destroy_subscription(self._subscription)
+            self._reader.close()
             self._subscribe()
 
     def _on_image(self, message: Image | CompressedImage) -> None:
@@ -150,28 +149,24 @@ class ExpressionInput:
         self._node, self._statistics, self._render, self._failed = node, statistics, render, failed
         self._puppet = puppet
         self.topic = node.resolve_topic_name('expression')
-        self._subscription: Subscription | None = None
+        self._reader: Reader | None = None
 
     def start(self) -> None:
         """Listen from now on."""
-        self._subscription = self._node.create_subscription(
-            FlameExpression, 'expression', self._on_expression, qos.expression(), callback_group=self._node.group)
+        self._reader = Reader(self._node, FlameExpression, 'expression', self._on_expression, qos.expression(),
+                              failed=self._failed)
 
     def stop(self) -> None:
         """Stop listening."""
-        if self._subscription is not None:
-            self._node.destroy_subscription(self._subscription)
-            self._subscription = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
     def _on_expression(self, message: FlameExpression) -> None:
         self._statistics.received(self._node.get_clock().now().nanoseconds)
-        try:
-            expression = message_to_expression(message)
-            puppet = self._puppet()
-            if puppet is not None:
-                check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version,
-                                 puppet.n_expression)
-            if not self._render(message, expression, None):
-                self._statistics.unwanted()
-        except Exception as error:  # counted and logged; the stream goes on
-            self._failed(error)
+        expression = message_to_expression(message)
+        puppet = self._puppet()
+        if puppet is not None:
+            check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version, puppet.n_expression)
+        if not self._render(message, expression, None):
+            self._statistics.unwanted()

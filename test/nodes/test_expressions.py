@@ -54,6 +54,17 @@ def test_worst_case_size():
     assert_same(message_to_expression(message), worst, atol=1e-6)
 
 
+@pytest.mark.parametrize('axis', [(1, 0, 0), (0, 1, 0), (0, 0, 1), (-0.6, 0.48, 0.64)])
+@pytest.mark.parametrize('angle', [0.0, 1e-7, 1.0, np.pi - 1e-7, np.pi])
+def test_turns_pass_as_unit_quaternions(axis, angle):
+    """Half turns too, where the scalar part vanishes."""
+    rotation = rotvec_to_rotmat(angle * np.array(axis))
+    message = expression_to_message(example(rotation=rotation))
+    turn = message.head_pose.orientation
+    assert np.linalg.norm([turn.x, turn.y, turn.z, turn.w]) == pytest.approx(1, abs=1e-12)
+    np.testing.assert_allclose(message_to_expression(message).rotation, rotation, atol=1e-6)
+
+
 @pytest.mark.parametrize('seed', range(5))
 def test_round_trip_through_bytes(seed):
     sent = example(seed)
