@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sega_ros.avatar.avatar import FORMAT
 from sega_ros.avatar.store import MAX_AVATAR_BYTES, MAX_CHUNK, AvatarStore, default_directory
 from sega_ros.errors import (
     AvatarDamagedError,

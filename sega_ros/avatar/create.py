@@ -29,6 +29,7 @@ from sega_ros.models.binding import (
 from sega_ros.render import rasterize
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.fit import fit_identity, solve_personal_offset
+from sega_ros.tracking.landmark_model import JAW
 from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.types import Camera, FlameParams, GaussianMap, Region, Splats
 
@@ -101,7 +102,7 @@ def create_avatar(
     maps, shell = scene.start()
     report('personalise', 0.25, scene.picture(maps, shell))
     maps, shell = personalise(
-        maps, shell, scene.table, scene.frames, photo, camera, painted=np.isin(scene.region, _PAINTED),
+        maps, shell, scene.table, scene.frames, photo, camera, painted=scene.painted,
         config=PersonaliseConfig(steps=steps),
         progress=lambda share, picture: report('personalise', 0.25 + 0.7 * share, picture()))
     report('bake', 0.96)
@@ -159,6 +160,9 @@ class _Scene:
         log_scale[rows, cols] = sigma.log()
         opacity = torch.full((height, width), -_CLOSED)
         opacity[rows, cols] = 3.0
+        # Where the fit's lip gap is wider than the photo's, the lower teeth would take the lip's colour.
+        lower = self.head.weights[self.table.corners[:, 0], JAW] > 0.5
+        self.painted = np.isin(self.region, _PAINTED) | (self.region == Region.TEETH) & lower & ~unwrapped.seen
         self.closed_lids = np.zeros((height, width, 3), np.float32)
         self.closed_lids[self.table.rows, self.table.cols] = unwrapped.closed_lids
         color = torch.zeros(height, width, 3)

@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.surface_fill import SurfaceFill, fill_by_symmetry, mirror_index
 from sega_ros.camera import project
+from sega_ros.head.mesh import loose_parts
 from sega_ros.head.model import HeadModel
 from sega_ros.models.binding import SurfaceFrames, TexelTable, camera_centre
 from sega_ros.raster import TriangleBuffer, rasterize_triangles
@@ -21,7 +22,7 @@ _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
 _LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four points of its ring
 # Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
 _SKIN = 0.60
-_TEETH, _GUMS = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15])
+_TEETH, _GUMS, _TONGUE = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15]), np.float32([0.66, 0.36, 0.34])
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,25 @@ def unwrap(
     color = np.clip(sampled, 0, 1).astype(np.float32)
     mean_points = (head.v_template[table.corners] * table.bary[..., None]).sum(1)
     skin = np.isin(region, [Region.FACE, Region.EYELIDS, Region.EARS, Region.NECK])
+    teeth = region == Region.TEETH
+    seen[teeth] &= _less_red(color[teeth], color[skin & seen])  # what lies over a tooth in the fit may be a lip in the photo
     for part in (skin, region == Region.SCALP):
         _fill_part(head, table, region, part, mean_points, color, seen)
     shut = _fill_lids(head, table, region, mean_points, color, seen)
     _paint_eyes(head, table, region == Region.EYES, frames, mean_points, photo, camera, color, seen)
     light = float(np.clip(np.median(color[skin & seen].mean(1)) / _SKIN, 0.3, 1.2)) if (skin & seen).any() else 1.0
-    _fill_mouth(region, mean_points, color, seen, light)
+    body, _ = loose_parts(head.faces, len(head.v_template))
+    tongue = (region == Region.MOUTH) & ~body[table.corners[:, 0]]
+    _fill_mouth(region, tongue, mean_points, color, seen, light)
     return Unwrapped(color, seen, shut)
+
+
+def _less_red(color: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Which colours [K, 3] are less red than the skin [N, 3], as teeth are and lips and gums are not."""
+    if not len(skin):
+        return np.ones(len(color), bool)
+    red, green, _ = np.median(skin, 0) + 1e-3
+    return color[:, 0] * green < color[:, 1] * red
 
 
 def _fill_part(head, table, region, part, points, color, seen) -> None:
@@ -209,20 +222,23 @@ def _eyeball_colors(color: np.ndarray, seen: np.ndarray, ring: np.ndarray) -> np
     return np.clip(cover * iris + (1 - cover) * out, 0, 1).astype(np.float32)
 
 
-def _fill_mouth(region: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray, light: float) -> None:
+def _fill_mouth(
+    region: np.ndarray, tongue: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray, light: float,
+) -> None:
     """Teeth, gums and tongue in place: seen ones stay, others get their usual colours, darker the deeper they lie."""
-    for kind, base in ((Region.TEETH, _TEETH), (Region.MOUTH, _GUMS)):
-        part = region == kind
-        if not part.any():
-            continue
-        front = points[np.isin(region, [Region.TEETH, Region.MOUTH]), 2].max()
-        depth = np.clip((front - points[:, 2]) / 0.035, 0, 1)
-        plain = base * light * (1 - 0.8 * depth**0.8)[:, None]
-        if kind == Region.TEETH:
+    inside = np.isin(region, [Region.TEETH, Region.MOUTH])
+    if not inside.any():
+        return
+    depth = np.clip((points[inside, 2].max() - points[:, 2]) / 0.035, 0, 1)
+    shade = light * (1 - 0.8 * depth**0.8)
+    shade = np.where(tongue, light * (1 - 0.8 * depth**1.2), shade)  # it rises to the light behind the lower teeth
+    for part, base in ((region == Region.TEETH, _TEETH), ((region == Region.MOUTH) & ~tongue, _GUMS), (tongue, _TONGUE)):
+        plain = base * shade[:, None]
+        if base is _TEETH:
             plain *= _between_teeth(points)[:, None]
-        known = part & seen
-        if kind == Region.TEETH and known.sum() > 20:  # the person's own tooth colour
-            plain = plain * np.clip(np.median(color[known], 0) / np.median(plain[known], 0), 0.6, 1.6)
+            known = part & seen
+            if known.sum() > 20:  # the person's own tooth colour
+                plain = plain * np.clip(np.median(color[known], 0) / np.median(plain[known], 0), 0.6, 1.6)
         unknown = part & ~seen
         color[unknown] = np.clip(plain[unknown], 0, 1)
 

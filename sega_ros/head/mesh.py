@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import dijkstra
+from scipy.sparse.csgraph import connected_components, dijkstra
 
 
 def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
@@ -20,6 +20,15 @@ def boundary_loops(faces: np.ndarray) -> list[np.ndarray]:
             start = after.pop(start)
         loops.append(np.array(loop))
     return sorted(loops, key=len, reverse=True)
+
+
+def loose_parts(faces: np.ndarray, count: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the largest connected surface as a mask [count] of vertices, and the vertex indices of each other part."""
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]]])
+    graph = sp.csr_matrix((np.ones(len(edges)), edges.T), shape=(count, count))
+    parts, label = connected_components(graph, directed=False)
+    largest = np.bincount(label, minlength=parts).argmax()
+    return label == largest, [np.flatnonzero(label == k) for k in range(parts) if k != largest]
 
 
 def edge_distances(points: np.ndarray, faces: np.ndarray, sources: np.ndarray) -> np.ndarray:

@@ -6,10 +6,10 @@ field fade away from the landmarks.
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import factorized
 from scipy.spatial import cKDTree
 
+from sega_ros.head.mesh import loose_parts
 from sega_ros.head.model import HeadModel
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.landmark_model import JAW
@@ -28,7 +28,7 @@ def solve_offset_field(
 
     Eyeballs, teeth and other loose parts follow rigidly; vertices where closed lips meet move together.
     """
-    skin, loose = _parts(head)
+    skin, loose = loose_parts(head.faces, len(head.v_template))
     rows = np.flatnonzero(embedding.valid)
     rows = rows[~np.isin(rows, LEFT_IRIS + RIGHT_IRIS)]  # gaze and eyeball are not skin
     corners, n = head.faces[embedding.faces[rows]], len(head.v_template)
@@ -49,16 +49,6 @@ def solve_offset_field(
     field[members] = np.stack([solve(right[members, k]) for k in range(3)], 1)
     _follow(head, field, skin, loose)
     return field.astype(np.float32)
-
-
-def _parts(head: HeadModel) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the largest connected surface (mask [V]) and the vertices of each other part."""
-    n = len(head.v_template)
-    edges = np.concatenate([head.faces[:, [0, 1]], head.faces[:, [1, 2]]])
-    graph = sp.csr_matrix((np.ones(len(edges)), edges.T), shape=(n, n))
-    count, label = connected_components(graph, directed=False)
-    size = np.bincount(label, minlength=count)
-    return label == size.argmax(), [np.flatnonzero(label == k) for k in range(count) if k != size.argmax()]
 
 
 def _laplacian(head: HeadModel, skin: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:

@@ -8,6 +8,7 @@ import pytest
 from sega_ros.avatar import create
 from sega_ros.avatar.texture import mouth_gap, tuck_in, unwrap, visible_texels
 from sega_ros.camera import project
+from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
 from sega_ros.types import Region
 
@@ -70,7 +71,7 @@ def test_visible_texels_are_in_front_and_face_the_camera(scene):
     assert (xy[visible] >= 0).all() and (xy[visible] < 512).all()
     to_eye = camera_centre(scene.camera.viewmat) - scene.frames.positions
     assert ((to_eye * scene.frames.rotmats[..., 2]).sum(-1)[visible] > 0).all()
-    assert 0.15 < visible.mean() < 0.6
+    assert 0.15 < visible.mean() < 0.7
     nose = scene.frames.positions[:, 2].argmax()
     assert visible[nose]
     back = scene.frames.rotmats[:, 2, 2] < -0.5  # normals away from a face that looks along z
@@ -91,6 +92,32 @@ def test_a_shut_mouth_gets_teeth_and_gums(scene, plain):
     teeth, inner = plain.color[scene.region == Region.TEETH], plain.color[scene.region == Region.MOUTH]
     assert teeth.mean() > inner.mean() + 0.1
     assert (inner[:, 0] > inner[:, 2] - 0.02).mean() > 0.9, 'gums and tongue are red'
+
+
+def test_the_tongue_is_brighter_than_the_throat(scene, plain):
+    """The tongue is a part of its own; its tip lies behind the lower teeth and gets light."""
+    body, _ = loose_parts(scene.head.faces, len(scene.head.v_template))
+    inner = scene.region == Region.MOUTH
+    tongue = inner & ~body[scene.table.corners[:, 0]]
+    points = (scene.head.v_template[scene.table.corners] * scene.table.bary[..., None]).sum(1)
+    tip = tongue & (points[:, 2] > 0.02)
+    throat = inner & (points[:, 2] < 0.0)
+    assert tip.sum() > 5 and throat.sum() > 5
+    assert plain.color[tip].mean() > 2 * plain.color[throat].mean()
+    assert (plain.color[tip, 0] > plain.color[tip, 1]).all()
+
+
+def test_lips_are_no_teeth(scene, plain):
+    """A photo whose mouth is all lips: no tooth takes that red."""
+    red = np.float32([0.7, 0.25, 0.25])
+    rows, cols = np.mgrid[:scene.photo.alpha.shape[0], :scene.photo.alpha.shape[1]]
+    xy, _ = project(scene.frames.positions[scene.region == Region.TEETH], scene.camera)
+    low, high = xy.min(0) - 4, xy.max(0) + 4
+    mouth = (cols > low[0]) & (cols < high[0]) & (rows > low[1]) & (rows < high[1])
+    found = unwrapped(scene, replace(scene.photo, color=np.where(mouth[..., None], red, scene.photo.color)))
+    teeth = found.color[scene.region == Region.TEETH]
+    assert not found.seen[scene.region == Region.TEETH].any()
+    assert (np.abs(teeth - red).max(1) > 0.1).all()
 
 
 def test_mouth_gap(scene):
