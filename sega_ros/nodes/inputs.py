@@ -54,9 +54,10 @@ class CameraInput:
 
     def stop(self) -> None:
         """Stop listening and finish the frame at hand."""
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
+        while (reader := self._reader) is not None:
+            reader.close()
+            if self._reader is reader:  # it had not just subscribed again
+                self._reader = None
         with self._lock:
             calibration, self._calibration = self._calibration, None
         if calibration is not None:
