@@ -1,5 +1,7 @@
 """CPU backend: the Numba kernels as an autograd function, and as a plain NumPy call for the running driver."""
 
+import threading
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,14 +47,20 @@ def rasterize_arrays(
     image = _target('out', out, (*size, 3), (np.uint8, np.float32)) if out is not None else np.empty((*size, 3), dtype)
     if image.dtype not in (np.uint8, np.float32):
         raise RequestError(f'dtype: wanted uint8 or float32, found {image.dtype}')
-    alpha = _target('alpha', alpha, size, (np.float32,)) if alpha is not None else np.empty(size, np.float32)
+    alpha = _target('alpha', alpha, size, (np.float32,)) if alpha is not None else _NO_ALPHA
     background = np.zeros(3, np.float32) if background is None else background
     if not np.issubdtype(np.asarray(background).dtype, np.floating):
         raise RequestError('background: wanted floating RGB in [0, 1], found integers; divide bytes by 255')
     background = _as_float('background', background, (3,) if np.ndim(background) == 1 else (*size, 3))
-    frame = cpu_frame.prepare(arrays, camera)
+    if not hasattr(_of_thread, 'workspace'):
+        _of_thread.workspace = cpu_frame.Workspace()
+    frame = cpu_frame.prepare(arrays, camera, _of_thread.workspace)
     cpu_frame.blend(frame, frame.records, _picture(background), image, alpha, threads=threads)
     return image
+
+
+_of_thread = threading.local()
+_NO_ALPHA = np.empty((0, 0), np.float32)
 
 
 class _Rasterize(torch.autograd.Function):

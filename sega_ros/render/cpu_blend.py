@@ -165,25 +165,51 @@ def _finish_tile(state, low, high, rate, shift):
 
 
 @njit(fastmath=FINITE, error_model='numpy', inline='always')
-def _store_tile(state, image, alpha, start, width, h, w):
-    """Write h x w pixels into the flat picture; unsigned indices need no check for negative ones."""
+def _store_alpha(state, alpha, start, width, h, w):
+    """Write the alpha of h x w pixels into the flat array; unsigned indices need no check for negative ones."""
+    for y in range(h):
+        for x in range(w):
+            alpha[start + np.uintp(y) * width + np.uintp(x)] = state[np.uintp(y * TILE + x)]
+
+
+@njit(fastmath=FINITE, error_model='numpy', inline='always')
+def _store_colors(state, image, start, width, h, w):
+    """Write h x w pixels into the flat picture."""
     for y in range(h):
         for x in range(w):
             i, p = np.uintp(y * TILE + x), start + np.uintp(y) * width + np.uintp(x)
-            alpha[p] = state[i]
             for c in range(3):
                 image[p * np.uintp(3) + np.uintp(c)] = state[i + np.uintp((c + 1) * LANES)]
+
+
+@intrinsic
+def _store_whole(typingctx, state, image, start, width):
+    """Write a whole tile into the flat picture and say whether that was done: only for bytes is there a faster way.
+
+    Three vectors of channels become pixels of four bytes, from which a shuffle takes every row's 24.
+    """
+    _want_contiguous(state, image)
+    done = image.dtype == types.uint8
+
+    def codegen(context, b, signature, args):
+        if done:
+            state, image = (_data(context, b, signature, args, k) for k in (0, 1))
+            cpu_lanes.store_rgb(b, image, args[2], args[3], [cpu_lanes.load_row(b, state, 1 + c) for c in range(3)])
+        return context.get_constant(types.boolean, done)
+    return types.boolean(state, image, types.uintp, types.uintp), codegen
 
 
 @njit(cache=True, nogil=True, fastmath=FINITE, error_model='numpy')
 def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limits, image, alpha):
     """Blend tiles [tile0, tile1) into image [H, W, 3] and alpha [H, W] over background [H, W, 3] or [1, 1, 3].
 
+    An alpha of another size is left alone: a frame of the driver needs none.
+
     limits [4] float32 says how a value is stored: min(limits[1], max(limits[0], value)) * limits[2] + limits[3].
     """
     use_wide_vectors()
-    height, width = alpha.shape
-    flat_image, flat_alpha = image.reshape(-1), alpha.reshape(-1)
+    height, width = image.shape[:2]
+    flat_image, flat_alpha, with_alpha = image.reshape(-1), alpha.reshape(-1), alpha.shape == image.shape[:2]
     picture = background.shape[0] * background.shape[1] > 1
     state = aligned_lanes(7)
     for c in range(3):
@@ -191,19 +217,24 @@ def blend_tiles(records, pairs, offsets, tile0, tile1, tiles_x, background, limi
     for tile in range(tile0, tile1):
         ty, tx = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
         h, w = min(TILE, height - ty), min(TILE, width - tx)
-        _blend_list(records, pairs, offsets[tile], offsets[tile + 1], f32(tx), f32(ty), state)
+        _blend_list(records, pairs, offsets[tile], offsets[tile + 1] - 1, f32(tx), f32(ty), state)
         if picture:
             for y in range(h):
                 for x in range(w):
                     for c in range(3):
                         state[(c + 4) * LANES + y * TILE + x] = background[ty + y, tx + x, c]
         _finish_tile(state, limits[0], limits[1], limits[2], limits[3])
+        start, stride = np.uintp(ty * width + tx), np.uintp(width)
         # The branch tells LLVM the size of nearly all tiles.
-        start = np.uintp(ty * width + tx)
         if h == TILE and w == TILE:
-            _store_tile(state, flat_image, flat_alpha, start, np.uintp(width), TILE, TILE)
+            if not _store_whole(state, flat_image, start, stride):
+                _store_colors(state, flat_image, start, stride, TILE, TILE)
+            if with_alpha:
+                _store_alpha(state, flat_alpha, start, stride, TILE, TILE)
         else:
-            _store_tile(state, flat_image, flat_alpha, start, np.uintp(width), h, w)
+            _store_colors(state, flat_image, start, stride, h, w)
+            if with_alpha:
+                _store_alpha(state, flat_alpha, start, stride, h, w)
 
 
 @njit(cache=True)
@@ -236,7 +267,8 @@ def blend_tiles_backward(records, pairs, offsets, tile0, tile1, tiles_x, image, 
     height, width = alpha.shape
     state = aligned_lanes(9)
     for tile in range(tile0, tile1):
-        if offsets[tile] == offsets[tile + 1]:
+        begin, end = offsets[tile], offsets[tile + 1] - 1
+        if begin == end:
             continue
         ty, tx = (tile // tiles_x) * TILE, (tile % tiles_x) * TILE
         state[:LANES] = f32(-1)
@@ -249,4 +281,4 @@ def blend_tiles_backward(records, pairs, offsets, tile0, tile1, tiles_x, image, 
                     state[(c + 2) * LANES + i] = v_image[ty + y, tx + x, c]
                     state[(c + 6) * LANES + i] = image[ty + y, tx + x, c]
         _start_rest(state)
-        _blend_list_backward(records, pairs, offsets[tile], offsets[tile + 1], f32(tx), f32(ty), state, grads)
+        _blend_list_backward(records, pairs, begin, end, f32(tx), f32(ty), state, grads)

@@ -18,6 +18,8 @@ with kernel_cache():
 # splats are absurdly large.
 MAX_PAIRS = 1 << 24
 
+_KEEP = 1 << 24  # bytes: a larger array than this is not kept for the next frame
+
 # How blend_tiles stores a value: low, high, rate, shift.
 AS_FLOAT = np.array([-3e38, 3e38, 1, 0], np.float32)
 AS_UINT8 = np.array([0, 1, 255, 0.5], np.float32)
@@ -33,38 +35,70 @@ class Frame:
     tiles: np.ndarray  # [M, TILES] int32, the tiles of each record
     ids: np.ndarray  # [M] int32, splat of each record
     order: np.ndarray  # [M] int32, records by depth
-    offsets: np.ndarray  # [tiles + 1] int64, where each tile's list starts if all lie in a row
-    pairs: np.ndarray | None  # [pairs] int32: the lists; None when there are more than MAX_PAIRS
+    offsets: np.ndarray  # [tiles + 1] int64, where each tile's list starts if all lie in a row; see `cpu_tiles.offsets_of`
+    pairs: np.ndarray | None  # [>= pairs] int32: the lists; None when there are more than MAX_PAIRS
 
     @property
     def tiles_x(self) -> int:
         return -(-self.size[1] // cpu_blend.TILE)
 
 
-def prepare(arrays: tuple, camera: Camera) -> Frame:
-    """Project, sort and bin splats given as contiguous float32 arrays (the fields of Splats, in order)."""
+class Workspace:
+    """Arrays that frames rendered one after the other share: fresh memory costs a page fault per 4 kB.
+
+    A Frame made in one is good until the next is.
+    """
+
+    def __init__(self):
+        self._arrays: dict[str, np.ndarray] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """Uninitialised array of a kind, with at least shape[0] rows."""
+        array = self._arrays.get(name)
+        if array is None or len(array) < shape[0] or array.shape[1:] != shape[1:]:
+            rows = shape[0] + shape[0] // 8  # the number of visible splats changes from frame to frame
+            array = np.empty((rows, *shape[1:]), dtype)
+            if array.nbytes <= _KEEP:
+                self._arrays[name] = array
+        return array
+
+
+def prepare(arrays: tuple, camera: Camera, workspace: Workspace | None = None) -> Frame:
+    """Project, sort and bin splats given as contiguous float32 arrays (the fields of Splats, in order).
+
+    The Frame's arrays are its own, or `workspace`'s.
+    """
     n, size = len(arrays[0]), (camera.height, camera.width)
+    take = Workspace().take if workspace is None else workspace.take
     cam = cpu_project.camera_vector(camera)
     tiles_y, tiles_x = -(-size[0] // cpu_blend.TILE), -(-size[1] // cpu_blend.TILE)
-    records, tiles = np.empty((n, cpu_project.RECORD), np.float32), np.empty((n, cpu_project.TILES), np.int32)
-    keys, ids = np.empty(n, np.uint32), np.empty(n, np.int32)
+    records, tiles = take('records', (n, cpu_project.RECORD), np.float32), take('tiles', (n, cpu_project.TILES), np.int32)
+    keys, ids = take('keys', (n,), np.uint32), take('ids', (n,), np.int32)
     starts = np.zeros((tiles_y, tiles_x + 1), np.int32)
     m = cpu_project.project_splats(*arrays, cam, size[1], size[0], cpu_blend.TILE, records, tiles, keys, ids, starts)
-    order = np.empty(m, np.int32)
-    cpu_tiles.sort_by_key(keys[:m], order, np.empty(m, np.int32))
+    order = take('order', (n,), np.int32)[:m]
+    cpu_tiles.sort_by_key(keys[:m], order, take('spare', (n,), np.int32)[:m])
     offsets = np.empty(tiles_y * tiles_x + 1, np.int64)
     cpu_tiles.offsets_of(starts, offsets)
     pairs = None
     if offsets[-1] <= MAX_PAIRS:
-        pairs = np.empty(offsets[-1], np.int32)
-        cpu_tiles.fill_tiles(tiles, order, tiles_x, 0, tiles_y, offsets[:-1].copy(), pairs)
+        pairs = take('pairs', (int(offsets[-1]),), np.int32)
+        _fill(tiles, order, offsets, tiles_x, (0, tiles_y), pairs)
     return Frame(size, cam, records[:m], tiles[:m], ids[:m], order, offsets, pairs)
+
+
+def _fill(tiles, order, offsets, tiles_x: int, rows: tuple[int, int], pairs) -> None:
+    ends = np.empty(len(offsets) - 1 + cpu_tiles.WIDTH, np.int64)
+    cpu_tiles.fill_tiles(tiles, order, tiles_x, *rows, offsets, ends, pairs)
 
 
 def blend(
     frame: Frame, records: np.ndarray, background: np.ndarray, image: np.ndarray, alpha: np.ndarray, *, threads: int = 1
 ) -> None:
-    """Blend `records` into image [H, W, 3] (float32 or uint8) and alpha [H, W] over [H, W, 3] or [1, 1, 3]."""
+    """Blend `records` into image [H, W, 3] (float32 or uint8) and alpha [H, W] over [H, W, 3] or [1, 1, 3].
+
+    An alpha of another size is left alone.
+    """
     limits = AS_UINT8 if image.dtype == np.uint8 else AS_FLOAT
 
     def work(part: int, pairs, offsets, tile0, tile1) -> None:
@@ -109,8 +143,8 @@ def _over_tiles(frame: Frame, threads: int, work: Callable) -> None:
         if threads == 1:
             work(0, pairs, offsets, tile0, tile1)
             continue
-        # A tile costs something even when it is empty: as much as about two pairs.
-        cost = (offsets[tile0 : tile1 + 1] - offsets[tile0]) + 2 * np.arange(tile1 - tile0 + 1)
+        # A tile costs something even when it is empty: as much as about two pairs, one of which is its spare place.
+        cost = (offsets[tile0 : tile1 + 1] - offsets[tile0]) + np.arange(tile1 - tile0 + 1)
         cuts = tile0 + np.searchsorted(cost, cost[-1] * np.arange(threads + 1) / threads)
         submit = _pool(threads, os.getpid()).submit
         jobs = [submit(work, p, pairs, offsets, cuts[p], cuts[p + 1]) for p in range(1, threads)]
@@ -131,7 +165,7 @@ def _bands(frame: Frame) -> Iterator[tuple]:
         end = max(row + 1, int(np.searchsorted(at_row, at_row[row] + MAX_PAIRS, 'right')) - 1)
         offsets = frame.offsets - at_row[row]
         pairs = np.empty(at_row[end] - at_row[row], np.int32)
-        cpu_tiles.fill_tiles(frame.tiles, frame.order, tiles_x, row, end, offsets[:-1].copy(), pairs)
+        _fill(frame.tiles, frame.order, offsets, tiles_x, (row, end), pairs)
         yield pairs, offsets, row * tiles_x, end * tiles_x
         row = end
 

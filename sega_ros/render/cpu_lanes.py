@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils
 
 LANES = 64
-FLOAT, INT, INDEX, BOOL = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.IntType(1)
+FLOAT, INT, INDEX, BOOL, BYTE = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.IntType(1), ir.IntType(8)
 VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 # No `reassoc`: it would undo the rounding in exp2. Values are finite by construction.
 FLAGS = ('contract', 'nsz', 'arcp', 'nnan', 'ninf')
@@ -77,7 +77,7 @@ class Lanes:
         p = f * 0.009570101276040077 + 0.05591785907745361
         for c in (0.240247443318367, 0.6931217908859253, 0.9999992847442627):
             p = p * f + c
-        exponent = self.builder.shl(shifted._bits(), ir.Constant(INT_VECTOR, [23] * LANES))
+        exponent = _shift_left(self.builder, shifted._bits(), 23)
         return self._new(self.builder.bitcast(self.builder.add(p._bits(), exponent), VECTOR))
 
     def any_positive(self) -> ir.Value:
@@ -179,6 +179,18 @@ def store_row(builder: ir.IRBuilder, floats: ir.Value, row: int, lanes: Lanes) -
     builder.store(lanes.value, _row(builder, floats, row), align=64)
 
 
+def store_rgb(builder: ir.IRBuilder, image: ir.Value, start: ir.Value, width: ir.Value, rgb: list[Lanes]) -> None:
+    """Store 8 x 8 pixels, three Lanes in [0, 256), as bytes RGB from pixel `start` of a picture of that width on."""
+    b = builder
+    red, green, blue = (b.fptosi(lanes.value, INT_VECTOR) for lanes in rgb)
+    pixels = b.or_(red, b.or_(_shift_left(b, green, 8), _shift_left(b, blue, 16)))
+    quads = b.bitcast(pixels, ir.VectorType(BYTE, 4 * LANES))
+    for y in range(8):
+        row = b.shuffle_vector(quads, quads, _indices([4 * (8 * y + x) + c for x in range(8) for c in range(3)]))
+        first = b.mul(b.add(start, b.mul(width, INDEX(y))), INDEX(3))
+        b.store(row, b.bitcast(b.gep(image, [first]), row.type.as_pointer()), align=1)
+
+
 def add_to(builder: ir.IRBuilder, floats: ir.Value, offset: ir.Value, vector: ir.Value) -> None:
     """Add a float or a vector of floats to memory: floats[offset:] += vector."""
     target = builder.bitcast(builder.gep(floats, [offset]), vector.type.as_pointer())
@@ -187,6 +199,10 @@ def add_to(builder: ir.IRBuilder, floats: ir.Value, offset: ir.Value, vector: ir
 
 def _row(builder, floats, row):
     return builder.gep(builder.bitcast(floats, VECTOR.as_pointer()), [INDEX(row)])
+
+
+def _shift_left(builder, integers, bits: int):
+    return builder.shl(integers, ir.Constant(INT_VECTOR, [bits] * LANES))
 
 
 def _add(builder, a, b):

@@ -194,7 +194,8 @@ def find_spans(s, tile):
             left_x, right_x = np.ceil(left_x), np.floor(right_x)
             x0, x1 = (left_x if left_x > left else left), (right_x if right_x < right else right)
             x0, x1 = np.floor(x0 * rate), np.ceil(x1 * rate)
-            s[(_TILES + SPANS + k) * BLOCK + i] = pack(x0, x1 if (x1 > x0) & (y1 >= y0) else x0)
+            some = (x1 > x0) & (y1 >= y0)
+            s[(_TILES + SPANS + k) * BLOCK + i] = pack(x0 if some else ZERO, x1 if some else ZERO)
 
 
 @njit(cache=True, nogil=True, error_model='numpy')

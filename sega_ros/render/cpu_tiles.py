@@ -3,9 +3,10 @@
 import numpy as np
 from numba import njit
 
-from sega_ros.render.cpu_project import BANDS, ROWS, SPANS, STEP, high, low
+from sega_ros.render.cpu_project import ROWS, SPANS, STEP, high, low
 
 u32 = np.uint32
+WIDTH = 4
 
 
 @njit(cache=True, nogil=True)
@@ -56,35 +57,55 @@ def sort_by_key(keys, order, spare):
 
 @njit(cache=True, nogil=True)
 def offsets_of(starts, offsets):
-    """Write where each tile's list starts into `offsets` [tiles + 1] int64; `starts` is from `project_splats`."""
+    """Write where each tile's list starts into `offsets` [tiles + 1] int64, one spare place behind each list.
+
+    `starts` is from `project_splats`.
+    """
     total, tile = 0, 0
     for row in range(starts.shape[0]):
         here = 0
         for column in range(starts.shape[1] - 1):
             here += starts[row, column]
             offsets[tile] = total
-            total += here
+            total += here + 1
             tile += 1
     offsets[tile] = total
 
 
 @njit(cache=True, nogil=True)
-def fill_tiles(tiles, order, tiles_x, row0, row1, ends, pairs):
+def fill_tiles(tiles, order, tiles_x, row0, row1, offsets, ends, pairs):
     """Write the splats of the tiles in tile rows [row0, row1) into `pairs`, each tile's nearest first.
 
-    `tiles` [M, TILES] is from `project_splats`. On entry `ends` [tiles] holds where each tile's list starts, on return
-    where it ends.
+    `tiles` [M, TILES] is from `project_splats`; `offsets` [tiles + 1] from `offsets_of`, less that of the first row's first
+    tile; `ends` [tiles + WIDTH] int64 is scratch. Rows of up to WIDTH tiles are written without asking how many there are,
+    which a processor can't guess: what is too much lands behind a list's end, in the place of its next splat or the spare.
     """
-    width = np.uintp(tiles_x)
+    first, stop = row0 * tiles_x, row1 * tiles_x
+    ends[first:stop] = offsets[first:stop]
+    ends[stop : stop + WIDTH] = offsets[stop] - 1
     for k in range(order.shape[0]):
         i = np.uintp(order[k])
         row, last, step = low(tiles[i, ROWS]), min(high(tiles[i, ROWS]), row1), tiles[i, STEP]
-        for band in range(BANDS):
-            x0, x1 = low(tiles[i, SPANS + band]), high(tiles[i, SPANS + band])
-            for y in range(max(row, row0), min(row + step, last)):
-                first = np.uintp(y) * width
-                for tile in range(first + np.uintp(x0), first + np.uintp(x1)):
-                    end = ends[tile]
-                    pairs[np.uintp(end)] = np.int32(i)
-                    ends[tile] = end + 1
-            row += step
+        start, band, left = max(row, row0), 0, step
+        if row < row0:
+            band, left = (row0 - row) // step, step - (row0 - row) % step
+        for y in range(start, last):
+            span = tiles[i, np.uintp(SPANS + band)]
+            x0, count = low(span), high(span) - low(span)
+            write_row(ends, pairs, np.uintp(y) * np.uintp(tiles_x) + np.uintp(x0), count, np.int32(i))
+            left -= 1
+            if left == 0:
+                band, left = band + 1, step
+
+
+@njit(cache=True, inline='always')
+def write_row(ends, pairs, tile, count, i):
+    """Append splat `i` to the lists of `count` tiles from `tile` on."""
+    for k in range(WIDTH):
+        end = ends[tile + np.uintp(k)]
+        pairs[np.uintp(end)] = i
+        ends[tile + np.uintp(k)] = end + (k < count)
+    for k in range(WIDTH, count):
+        end = ends[tile + np.uintp(k)]
+        pairs[np.uintp(end)] = i
+        ends[tile + np.uintp(k)] = end + 1

@@ -154,15 +154,17 @@ def test_avatar_like_surface_keeps_the_contract():
 def test_tile_lists_hold_what_shows_and_little_else(scale):
     """Ellipses of every shape: a tile with a pixel above the alpha cut is listed; most of those listed have one."""
     from sega_ros.render import cpu_frame
-    from sega_ros.render.cpu_project import FALL, MID, MX, MY, A, B, D
+    from sega_ros.render.cpu_project import FALL, MID, MX, MY, SPANS, A, B, D
 
     base = cloud(400, seed=12, scale=scale)
     splats = replace(base, scales=base.scales * torch.tensor([1.0, 0.1, 0.1]))
     size = (93, 150)
     frame = cpu_frame.prepare(tuple(getattr(splats, f).numpy() for f in FIELDS), camera_of(size))
+    spans = frame.tiles[:, SPANS:]
+    assert (spans >> 16).max() <= 19 and ((spans & 0xFFFF) <= spans >> 16).all(), 'also what is empty lies in the picture'
     listed = np.zeros((len(frame.records), 12, 19), bool)
     for tile in range(12 * 19):
-        own = frame.pairs[frame.offsets[tile] : frame.offsets[tile + 1]]
+        own = frame.pairs[frame.offsets[tile] : frame.offsets[tile + 1] - 1]
         assert (np.diff(np.argsort(frame.order)[own]) > 0).all(), 'nearest first, each once'
         listed[own, tile // 19, tile % 19] = True
     r = frame.records.astype(np.float64)[:, :, None, None]
@@ -178,3 +180,21 @@ def test_tile_lists_hold_what_shows_and_little_else(scale):
     cut = np.log2(1 / 255)
     assert not (touched(cut + 1e-4) & ~listed).any()
     assert (listed & ~touched(cut - 0.1)).sum() <= 0.2 * listed.sum(), 'tall ones are cut in four bands'
+
+
+def test_frames_share_memory_and_nothing_else():
+    """Frames of all sizes in turn, in several threads at once: each is what it would be alone."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    jobs = [(cloud(n, seed=n, scale=0.03), camera_of(size)) for n, size in (
+        (700, (70, 50)), (20, (40, 90)), (0, (9, 5)), (900, (64, 64)), (300, (8, 120)))]
+
+    def picture(job, **options):
+        return rasterize_arrays(*(getattr(job[0], f).numpy() for f in FIELDS), job[1], dtype=np.float32, **options)
+
+    wanted = [rasterize(*job, backend='cpu').image.numpy() for job in jobs]
+    order = np.random.default_rng(0).integers(0, len(jobs), 60)
+    with ThreadPoolExecutor(3) as pool:
+        pictures = list(pool.map(lambda k: picture(jobs[k], threads=1 + k % 2), order))
+    for k, found in zip(order, pictures, strict=True):
+        np.testing.assert_array_equal(found, wanted[k])
