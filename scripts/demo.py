@@ -34,6 +34,8 @@ from sega_ros.io import VideoReader, VideoWriter, read_image, write_png
 from sega_ros.msg import AvatarInfo, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.convert import image_message_to_rgb, ns_to_stamp, rgb_to_image_message, stamp_to_ns
+from sega_ros.nodes.memory import keep_freed_memory
+from sega_ros.nodes.reader import Reader
 from sega_ros.srv import CreateAvatar
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,14 +95,25 @@ class Operator(Node):
     """Publishes the driving frames and keeps what comes back."""
 
     def __init__(self) -> None:
-        super().__init__('demo')
+        # Without the services that nobody asks here: the cores are the nodes'.
+        super().__init__('demo', start_parameter_services=False, enable_rosout=False)
         self.images, self.latencies, self.arrivals = FrameFile(), [], []
         self.expression_bytes_max = 0
         self.health: dict[str, dict[str, str]] = {}
         self.camera = self.create_publisher(Image, 'image', qos.newest())
-        self.create_subscription(Image, 'avatar/image', self._on_image, 10)
-        self.create_subscription(FlameExpression, 'expression', self._on_expression, qos.expression(), raw=True)
+        self._readers = [
+            Reader(self, Image, 'avatar/image', self._on_image, 10, failed=self._failed),
+            Reader(self, FlameExpression, 'expression', self._on_expression, qos.expression(), failed=self._failed, raw=True)]
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
+
+    def destroy_node(self) -> None:
+        """Stop reading first."""
+        for reader in self._readers:
+            reader.close()
+        super().destroy_node()
+
+    def _failed(self, error: Exception) -> None:
+        self.get_logger().error(f'{type(error).__name__}: {error}')
 
     def _on_image(self, message: Image) -> None:
         now = self.get_clock().now().nanoseconds
@@ -371,6 +384,7 @@ def run() -> dict[str, float]:
 
 def main() -> None:
     """Run the demo and print its figures."""
+    keep_freed_memory()
     try:
         for name, value in ENVIRONMENT.items():
             os.environ.setdefault(name, value)

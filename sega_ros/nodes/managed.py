@@ -16,6 +16,7 @@ from rclpy.node import Node as PlainNode
 from rclpy.task import Future
 
 from sega_ros.errors import NotActiveError, SegaError
+from sega_ros.nodes.memory import keep_freed_memory
 
 # For nodes whose services take long: one call, one action, and room for cancellation, parameters and diagnostics.
 SERVICE_THREADS = 6
@@ -142,6 +143,7 @@ class ManagedNode(Node):
 
 def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = None) -> int:
     """Make a node, spin it until SIGINT or SIGTERM, and return the exit status."""
+    keep_freed_memory()
     rclpy.init(args=args)
     node = executor = None
     status = 0

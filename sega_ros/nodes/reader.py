@@ -28,13 +28,15 @@ class Reader:
     For every message an executor of rclpy builds a wait set of all that the node has, two dozen services and timers
     included: 2 ms for each camera image. A wait set of one subscription is kept and costs next to nothing. `failed` is
     called with an exception of a callback, which doesn't stop the thread. Callbacks of `events` come in that thread too.
+    With `raw`, messages are serialised bytes.
     """
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile, *,
-                 failed: Callable[[Exception], None], events: SubscriptionEventCallbacks | None = None) -> None:
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None], profile: QoSProfile | int, *,
+                 failed: Callable[[Exception], None], events: SubscriptionEventCallbacks | None = None,
+                 raw: bool = False) -> None:
         self._node, self._callback, self._failed = node, callback, failed
         self._subscription = node.create_subscription(
-            kind, topic, callback, profile, callback_group=_NotByExecutor(), event_callbacks=events)
+            kind, topic, callback, profile, callback_group=_NotByExecutor(), event_callbacks=events, raw=raw)
         self._wake = GuardCondition(None, None, context=node.context)
         self._closed = False
         node.context.on_shutdown(self._on_shutdown)

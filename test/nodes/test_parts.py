@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sega_ros.errors import BusyError, ErrorCode, NoFaceError
+from sega_ros.nodes import memory
 from sega_ros.nodes.answers import answer, shorten
 from sega_ros.nodes.calibration import calibration_duration
 from sega_ros.nodes.core import AvatarRecord
@@ -144,3 +145,13 @@ def test_choose():
 def test_calibration_duration():
     assert calibration_duration(0.0) == 2.0
     assert calibration_duration(1.5) == 1.5
+
+
+def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
+    asked = []
+    library = SimpleNamespace(mallopt=lambda option, size: asked.append((option, size)) or 1)
+    monkeypatch.setattr(memory.ctypes, 'CDLL', lambda _: library)
+    assert memory.keep_freed_memory()
+    assert asked == [(-3, 32 << 20), (-1, 128 << 20)]
+    monkeypatch.setattr(memory.ctypes, 'CDLL', lambda _: SimpleNamespace())
+    assert not memory.keep_freed_memory()
