@@ -1,4 +1,7 @@
-"""One Numba pass from the parameters of a frame to posed vertices, without what is zero. Definition: `skinning`."""
+"""One Numba pass from the parameters of a frame to posed vertices, without what is zero. Definition: `skinning`.
+
+Loops instead of slices: an assignment to a slice takes three seconds to compile.
+"""
 
 import numba as nb
 import numpy as np
@@ -37,14 +40,13 @@ def _transforms(rotations, joints, parents, turn, pivot):
     for j in range(5):
         up = parents[j]
         for k in range(3):
-            local[k, :3] = rotations[j, k]
+            for m in range(3):
+                local[k, m] = rotations[j, k, m]
             local[k, 3] = joints[j, k] - (joints[up, k] if up >= 0 else f32(0))
-        if up < 0:
-            world[j] = local
-        else:
-            for k in range(3):
-                for m in range(4):
-                    world[j, k, m] = _product(world[up], local, k, m)
+        for k in range(3):
+            for m in range(4):
+                world[j, k, m] = local[k, m] if up < 0 else _product(world[up], local, k, m)
+            if up >= 0:
                 world[j, k, 3] += world[up, k, 3]
     for j in range(5):
         w = world[j]
@@ -82,12 +84,14 @@ def pose_vertices(
     """
     rotations = _rotations(rotvecs)
     coefficients = np.empty(len(expression) + len(pose_entries), np.float32)
-    coefficients[: len(expression)] = expression
     for k in range(len(pose_entries)):
-        joint, entry = 1 + pose_entries[k] // 9, pose_entries[k] % 9
-        coefficients[len(expression) + k] = rotations[joint].flat[entry] - (1 if entry % 4 == 0 else 0)
-    joints = rest_joints.copy()
+        joint, row, column = 1 + pose_entries[k] // 9, pose_entries[k] % 9 // 3, pose_entries[k] % 3
+        coefficients[len(expression) + k] = rotations[joint, row, column] - (1 if row == column else 0)
+    joints = np.empty((5, 3), np.float32)
+    for k in range(15):
+        joints[k // 3, k % 3] = rest_joints[k // 3, k % 3]
     for e in range(len(expression)):
+        coefficients[e] = expression[e]
         for k in range(15):
             joints[k // 3, k % 3] += expression[e] * regressor[e, k]
     transforms = _transforms(rotations, joints, parents, turn, pivot).reshape(-1)

@@ -81,8 +81,10 @@ def fill_tiles(tiles, order, tiles_x, row0, row1, offsets, ends, pairs):
     which a processor can't guess: what is too much lands behind a list's end, in the place of its next splat or the spare.
     """
     first, stop = row0 * tiles_x, row1 * tiles_x
-    ends[first:stop] = offsets[first:stop]
-    ends[stop : stop + WIDTH] = offsets[stop] - 1
+    for tile in range(first, stop):  # not slices: to assign to one takes three seconds to compile
+        ends[tile] = offsets[tile]
+    for tile in range(stop, stop + WIDTH):
+        ends[tile] = offsets[stop] - 1
     for k in range(order.shape[0]):
         i = np.uintp(order[k])
         row, last, step = low(tiles[i, ROWS]), min(high(tiles[i, ROWS]), row1), tiles[i, STEP]
