@@ -231,13 +231,10 @@ class SegaTracker:
         self._decided_for: SegaPuppet | None = None
         self._given = False  # the tracker holds an avatar's shape, not one it fitted
         self._decision: Future | None = None  # under way in the background, as it takes a second or two
-        self._tracker = self._make(None)
-
-    def _make(self, identity):
         from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 
         config = TrackerConfig(learn_in_background=True, identity_frames=2)
-        return FaceTracker(self._head, self._embedding, identity=identity, config=config)
+        self._tracker = FaceTracker(head, embedding, config=config)
 
     @property
     def calibration(self):
@@ -279,10 +276,8 @@ class SegaTracker:
         """Go on with an avatar's shape, or with one fitted to the driver (None)."""
         if identity is None and not self._given:
             return
-        old, self._tracker = self._tracker, self._make(identity)
-        self._tracker.calibration = old.calibration
+        self._tracker.assume(identity)
         self._given = identity is not None
-        old.close()
 
 
 class SegaDriver:

@@ -15,9 +15,9 @@ from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 class OneEuroConfig:
     """Cut-offs of one filter; `beta` is in Hz per (unit of the signal / second)."""
 
-    min_cutoff: float = 1.5  # Hz, at rest
-    beta: float = 5.0
-    derivative_cutoff: float = 4.0  # Hz
+    min_cutoff: float | np.ndarray = 1.5  # Hz, at rest; of each component, or of all
+    beta: float | np.ndarray = 5.0
+    derivative_cutoff: float | np.ndarray = 4.0  # Hz
 
 
 def _gain(cutoff: np.ndarray | float, dt: float) -> np.ndarray | float:

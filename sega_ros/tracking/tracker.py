@@ -84,26 +84,30 @@ class _Smoother:
     """One-Euro filters of everything that a frame carries."""
 
     def __init__(self, config: TrackerConfig) -> None:
-        self._expression = OneEuroFilter(config.expression_filter)
-        self._eyelids = OneEuroFilter(config.eyelid_filter)
-        self._joints = OneEuroFilter(config.joint_filter)
+        self._kinds = config.expression_filter, config.eyelid_filter, config.joint_filter, config.translation_filter
+        self._values: OneEuroFilter | None = None  # one for all of them: as four, they take twice as long
         self._rotation = RotationFilter(config.rotation_filter)
-        self._translation = OneEuroFilter(config.translation_filter)
 
     def reset(self) -> None:
-        for one in (self._expression, self._eyelids, self._joints, self._rotation, self._translation):
-            one.reset()
+        self._values = None
+        self._rotation.reset()
 
     def __call__(self, fit: FrameFit, stamp_ns: int) -> tuple[FlameParams, np.ndarray, np.ndarray]:
         """Params, rotation [3, 3] and translation [3]."""
         p = fit.params
-        joints = self._joints(np.stack([p.jaw_pose, p.left_eye_pose, p.right_eye_pose]), stamp_ns).astype(np.float32)
-        params = replace(
-            p, expression=self._expression(p.expression, stamp_ns).astype(np.float32),
-            eyelids=np.clip(self._eyelids(p.eyelids, stamp_ns), 0, 1).astype(np.float32),
-            jaw_pose=joints[0], left_eye_pose=joints[1], right_eye_pose=joints[2])
-        return (params, self._rotation(fit.rotation, stamp_ns).astype(np.float32),
-                self._translation(fit.translation, stamp_ns).astype(np.float32))
+        parts = p.expression, p.eyelids, p.jaw_pose, p.left_eye_pose, p.right_eye_pose, fit.translation
+        if self._values is None:
+            self._values = self._filter([len(p.expression), 2, 9, 3])
+        values = self._values(np.concatenate(parts), stamp_ns).astype(np.float32)
+        expression, lids, jaw, left, right, translation = np.split(values, np.cumsum([len(a) for a in parts[:-1]]))
+        params = replace(p, expression=expression, eyelids=np.clip(lids, 0, 1), jaw_pose=jaw, left_eye_pose=left,
+                         right_eye_pose=right)
+        return params, self._rotation(fit.rotation, stamp_ns).astype(np.float32), translation
+
+    def _filter(self, sizes: list[int]) -> OneEuroFilter:
+        """Filter of a vector whose parts have `sizes` and a configuration each."""
+        names = 'min_cutoff', 'beta', 'derivative_cutoff'
+        return OneEuroFilter(OneEuroConfig(*(np.repeat([getattr(k, n) for k in self._kinds], sizes) for n in names)))
 
 
 class FaceTracker:
@@ -153,12 +157,16 @@ class FaceTracker:
     def reset(self) -> None:
         """Forget the followed face and, unless it was given, its identity; the calibration stays."""
         self._detector.reset()
-        self._good.clear()
-        self._learner = None
-        self._fitter = None
-        if self._given is not None:
-            self._use(self._given)
+        self.assume(self._given)
         self._lose()
+
+    def assume(self, identity: Identity | None) -> None:
+        """Hold another face shape from now on, None: one learnt anew; the followed face and the calibration stay."""
+        self._given = identity
+        self._good.clear()
+        self._learner = self._fitter = self._last = None
+        if identity is not None:
+            self._fitter = self._fitter_of(identity)
 
     def calibrate(self, neutral: Sequence[FlameExpression] | None) -> Calibration | None:
         """Make the expressions relative to these frames of a neutral face; None takes the calibration back.
@@ -204,33 +212,36 @@ class FaceTracker:
         focal = self.config.focal_length or None
         if self._fitter is None:
             first = fit_identity(self.head, self.embedding, landmarks, focal_length=focal, config=self.config.fit)
-            self._use(first.identity())
+            self._fitter = self._fitter_of(first.identity())
             self._good = [landmarks]
             return
         self._collect(landmarks)
         if len(self._good) > self.config.identity_frames:
             good, fit = self._good[1:], self.config.fit
             several = fit_identity(self.head, self.embedding, good, focal_length=focal, config=fit)
-            self._use(several.identity())
+            self._fitter = self._fitter_of(several.identity())
             self._good.clear()
             self._last = None
 
     def _learn_meanwhile(self, landmarks: Landmarks) -> None:
         """Start with the mean face and swap in the person's own when a thread has fitted it to some good frames."""
         if self._fitter is None:
-            self._use(Identity(np.zeros(self.head.n_shape, np.float32)))
+            self._fitter = self._fitter_of(Identity(np.zeros(self.head.n_shape, np.float32)))
         if self._given is not None:
             return
         if self._learner is None:
             self._collect(landmarks)
             if len(self._good) >= self.config.identity_frames:
-                focal = self.config.focal_length or None
-                self._learner = self._pool.submit(fit_identity, self.head, self.embedding, list(self._good), focal_length=focal,
-                                                  config=self.config.fit, breathe=partial(time.sleep, _BREATH))
+                self._learner = self._pool.submit(self._learn_beside, list(self._good))
         elif self._good and self._learner.done():
             self._good.clear()
-            self._use(self._learner.result().identity())
-            self._last = None
+            self._fitter, self._last = self._learner.result(), None
+
+    def _learn_beside(self, good: list[Landmarks]) -> ExpressionFitter:
+        """Fit the identity in the background, and prepare what it is used with."""
+        found = fit_identity(self.head, self.embedding, good, focal_length=self.config.focal_length or None,
+                             config=self.config.fit, breathe=partial(time.sleep, _BREATH))
+        return self._fitter_of(found.identity())
 
     def _collect(self, landmarks: Landmarks) -> None:
         """Keep a frame for the identity's fit if the face is seen well enough."""
@@ -239,20 +250,21 @@ class FaceTracker:
         if frontal and landmarks.confidence > 0.5:
             self._good.append(landmarks)
 
-    def _use(self, identity: Identity) -> None:
+    def _fitter_of(self, identity: Identity) -> ExpressionFitter:
         if self.config.focal_length:
             identity = replace(identity, focal_length=self.config.focal_length)
-        self._fitter = ExpressionFitter(self.head, self.embedding, identity, config=self.config.fit)
+        return ExpressionFitter(self.head, self.embedding, identity, config=self.config.fit)
 
     def _lose(self) -> None:
         self._last = None
         self._smoother.reset()
 
     def _message(self, stamp_ns: int, frame_id: str, fit: FrameFit | None, confidence: float) -> FlameExpression:
-        neutral = FlameParams.neutral(0, self.head.n_expression)
-        params, rotation, translation = neutral, np.diag([1.0, -1.0, -1.0]).astype(np.float32), np.float32([0, 0, 0.7])
         focal = self._fitter.focal if self._fitter else self.config.focal_length or self.config.fit.focal_mean
-        if fit is not None:
+        if fit is None:
+            params, rotation = FlameParams.neutral(0, self.head.n_expression), np.diag([1.0, -1.0, -1.0]).astype(np.float32)
+            translation = np.float32([0, 0, 0.7])
+        else:
             params, rotation, translation = (
                 self._smoother(fit, stamp_ns) if self.config.smooth else (fit.params, fit.rotation, fit.translation))
             if self.calibration is not None:

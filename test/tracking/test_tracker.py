@@ -154,6 +154,21 @@ def test_given_identity_survives_a_reset(head):
     assert stage.tracker.identity is before
 
 
+def test_another_shape_is_assumed_in_passing(head):
+    stage = Stage(head)
+    given, resets = stage.tracker.identity, stage.detector.resets
+    stage.show(stage.rest)
+    neutral = stage.tracker.calibrate([stage.show(stage.rest)])
+    other = replace(given, shape=np.zeros_like(given.shape))
+    stage.tracker.assume(other)
+    assert stage.tracker.identity is other and stage.tracker.learnt
+    assert stage.show(stage.rest).face_present
+    assert stage.detector.resets == resets and not stage.detector.closed, 'the face is still followed'
+    assert stage.tracker.calibration is neutral
+    stage.tracker.assume(None)
+    assert stage.tracker.identity is None and not stage.tracker.learnt
+
+
 def test_camera_focal_length_overrides(head):
     assert Stage(head, config=TrackerConfig(focal_length=1.7)).show(None).focal_length == pytest.approx(1.7)
 
