@@ -8,6 +8,7 @@ import torch
 
 from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.photo import Photo
+from sega_ros.camera import project
 from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Splats
@@ -41,6 +42,16 @@ def shell_fade(shell: Shell, eye: np.ndarray) -> np.ndarray:
 def _cosine(means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
     to_eye = eye - means
     return (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+
+
+def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.ndarray:
+    """1 for points [N, 3] (head frame) over the matte's soft edge, 0 elsewhere: there the changing background would grey them."""
+    import cv2
+
+    solid = cv2.erode((photo.alpha > 0.95).astype(np.uint8), np.ones((5, 5), np.uint8))
+    xy, _ = project(positions, camera)
+    col, row = np.clip(np.floor(xy).astype(int), 0, np.array(solid.shape[::-1]) - 1).T
+    return 1.0 - solid[row, col]
 
 
 def personalise(
@@ -83,6 +94,7 @@ def personalise(
 
     keep = torch.from_numpy(painted)[:, None]
     turned = ((config.edge - _cosine(frames.positions, frames.rotmats[..., 2], eye)) / config.edge).clip(0, 1) ** 2
+    turned = np.maximum(turned, _at_the_outline(frames.positions, photo, camera))
     hold = torch.from_numpy((config.color_prior + config.edge_prior * turned).astype(np.float32))[:, None]
     # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
     on_edge = torch.from_numpy(_cosine(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]

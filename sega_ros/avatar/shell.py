@@ -112,7 +112,7 @@ def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: 
     z = relief.depth[rows, cols].astype(np.float64)
     metre = z / camera.fx  # of one pixel there
     slope = [np.gradient(_smooth(relief.depth), axis=a)[rows, cols] / metre for a in (1, 0)]
-    tilt = np.clip(np.hypot(*slope), 0, 2.0)
+    tilt = np.clip(np.hypot(*slope), 0, 1.2)
     direction = np.stack([*slope, np.zeros_like(tilt)], -1)
     direction = np.where(tilt[:, None] > 1e-3, direction / (np.hypot(*slope)[:, None] + 1e-12), [1.0, 0, 0])
     steep = np.stack([direction[:, 0], direction[:, 1], tilt], -1) / np.sqrt(1 + tilt**2)[:, None]  # along the slope

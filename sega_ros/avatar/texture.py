@@ -15,7 +15,7 @@ from sega_ros.raster import TriangleBuffer, rasterize_triangles
 from sega_ros.types import Camera, Landmarks, Region
 
 _DEPTH_SLACK = 0.004  # metres: a texel this far behind the z-buffer still is the visible surface
-_MIN_COSINE = 0.12  # flatter views smear one pixel over many texels
+_MIN_COSINE, _FLAT_COSINE = 0.12, 0.3  # flatter views smear one pixel over many texels
 _OPEN_MOUTH = 0.035  # gap between the lips over the face's width from which the photo shows the inside
 _LASHES = 0.0008  # width of the lash line, metres
 _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
@@ -43,8 +43,7 @@ def tuck_in(
     outside = cv2.distanceTransform((photo.alpha < 0.6).astype(np.uint8), cv2.DIST_L2, 5)
     xy, z = project(frames.positions, camera)
     column, row = (np.clip(np.floor(xy[:, k]).astype(int), 0, photo.alpha.shape[1 - k] - 1) for k in (0, 1))
-    to_eye = camera_centre(camera.viewmat) - frames.positions
-    cosine = (to_eye * frames.rotmats[..., 2]).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+    cosine = _cosines(frames, camera)
     skin = np.isin(region, [Region.FACE, Region.EYELIDS, Region.EARS, Region.NECK])
     judged = skin & photo.inside[row, column] & (cosine > -0.5)
     excess = outside[row, column]
@@ -65,12 +64,17 @@ def mesh_buffer(head: HeadModel, vertices: np.ndarray, camera: Camera) -> Triang
     return rasterize_triangles(np.c_[xy, z].astype(np.float32), head.faces, camera.height, camera.width, perspective=True)
 
 
+def _cosines(frames: SurfaceFrames, camera: Camera) -> np.ndarray:
+    """Cosines [T] of the angles at which the camera sees the texels; negative from behind."""
+    to_eye = camera_centre(camera.viewmat) - frames.positions
+    return (to_eye * frames.rotmats[..., 2]).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+
+
 def visible_texels(frames: SurfaceFrames, camera: Camera, buffer: TriangleBuffer) -> tuple[np.ndarray, np.ndarray]:
     """Which texels [T] the camera sees at an angle that is good for colour, and where: pixels [T, 2]."""
     xy, z = project(frames.positions, camera)
     column, row = (np.clip(np.floor(xy[:, k]).astype(int), 0, n - 1) for k, n in ((0, camera.width), (1, camera.height)))
-    to_eye = camera_centre(camera.viewmat) - frames.positions
-    cosine = (to_eye * frames.rotmats[..., 2]).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+    cosine = _cosines(frames, camera)
     on_picture = ((xy >= 0) & (xy < [camera.width, camera.height])).all(-1)
     near = z < buffer.depth[row, column] + _DEPTH_SLACK
     return on_picture & near & (cosine > _MIN_COSINE), xy
@@ -100,9 +104,10 @@ def unwrap(
     import cv2
 
     visible, xy = visible_texels(frames, camera, buffer)
-    solid = cv2.erode((photo.alpha > 0.95).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     column, row = (np.clip(np.floor(xy[:, k]).astype(int), 0, photo.alpha.shape[1 - k] - 1) for k in (0, 1))
-    seen = visible & solid[row, column]
+    # Pixels to the matte's edge, whose colour is mixed; one of them covers many texels that are seen flat.
+    inside = cv2.distanceTransform((photo.alpha > 0.95).astype(np.uint8), cv2.DIST_L2, 5)[row, column]
+    seen = visible & (inside > np.where(_cosines(frames, camera) > _FLAT_COSINE, 2.5, 8.0))
     # Gums and tongue show for moments only, between lips and teeth that the fit does not place that well.
     seen &= region != Region.MOUTH
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
