@@ -118,6 +118,16 @@ class FrameEquations:
             np.zeros((p, 3)), np.zeros((len(self._arms.rows), 3)), np.zeros((2 * p + len(gaps), n + 1), np.float32),
             np.zeros((n + 1, n + 1), np.float32), np.zeros((patterns.shape[1], n + 1), np.float32))
         self._hessian, self._gradient = np.zeros((n, n)), np.zeros(n)
+        self._load()
+
+    def _load(self) -> None:
+        """Call the compiled functions once, so that none is compiled or read from a cache during a stream."""
+        sight = Sight(np.zeros((len(self._used), 2)), 1.0, np.eye(3, 2), np.zeros(3))
+        x, rotation, translation = np.zeros(self._n_free), np.eye(3), np.array([0.0, 0.0, 1.0])
+        parts = self._still, self._arms, self._terms, sight, self._buffers, x, rotation, translation
+        _equations(*parts, self._hessian, self._gradient)
+        _follow(*parts, self._hessian, self._gradient, 0, 0.0)
+        _rms(*parts)
 
     def normal_equations(self, x: np.ndarray, state, seen) -> tuple[np.ndarray, np.ndarray, float]:
         """Hessian [n, n], gradient [n] and cost; `x` [n] are the unknowns, the rigid pose is the state's."""
@@ -140,8 +150,8 @@ class FrameEquations:
                     *_rigid(state))
 
     def _sight(self, state, seen) -> Sight:
-        return Sight(seen.points[self._used, :2] * seen.unit, float(state.focal * seen.width * seen.unit), seen.axes,
-                     seen.gap_excess / self._gap_sigma)
+        points, focal = seen.points[self._used, :2] * seen.unit, float(state.focal * seen.width * seen.unit)
+        return Sight(np.ascontiguousarray(points), focal, np.ascontiguousarray(seen.axes), seen.gap_excess / self._gap_sigma)
 
 
 def _rigid(state) -> tuple[np.ndarray, np.ndarray]:

@@ -130,6 +130,7 @@ class FaceTracker:
         self._fitter: ExpressionFitter | None = None
         self._good: list[Landmarks] = []
         self._learner: Future | None = None
+        self._own = False  # the shape in use was learnt
         self._pool = background_pool() if self.config.learn_in_background else None
         self._last: FrameFit | None = None
         self.reset()
@@ -152,7 +153,7 @@ class FaceTracker:
     @property
     def learnt(self) -> bool:
         """Whether the identity in use is a person's own, not the mean face that a live stream starts with."""
-        return self._given is not None or (self._fitter is not None and not self._good)
+        return self._given is not None or self._own
 
     def reset(self) -> None:
         """Forget the followed face and, unless it was given, its identity; the calibration stays."""
@@ -165,6 +166,9 @@ class FaceTracker:
         self._given = identity
         self._good.clear()
         self._learner = self._fitter = self._last = None
+        self._own = False
+        if identity is None and self._pool is not None:  # a live stream starts with the mean face
+            identity = Identity(np.zeros(self.head.n_shape, np.float32))
         if identity is not None:
             self._fitter = self._fitter_of(identity)
 
@@ -219,14 +223,12 @@ class FaceTracker:
         if len(self._good) > self.config.identity_frames:
             good, fit = self._good[1:], self.config.fit
             several = fit_identity(self.head, self.embedding, good, focal_length=focal, config=fit)
-            self._fitter = self._fitter_of(several.identity())
+            self._fitter, self._own = self._fitter_of(several.identity()), True
             self._good.clear()
             self._last = None
 
     def _learn_meanwhile(self, landmarks: Landmarks) -> None:
-        """Start with the mean face and swap in the person's own when a thread has fitted it to some good frames."""
-        if self._fitter is None:
-            self._fitter = self._fitter_of(Identity(np.zeros(self.head.n_shape, np.float32)))
+        """Swap in the person's own face when a thread has fitted it to some good frames."""
         if self._given is not None:
             return
         if self._learner is None:
@@ -235,7 +237,7 @@ class FaceTracker:
                 self._learner = self._pool.submit(self._learn_beside, list(self._good))
         elif self._good and self._learner.done():
             self._good.clear()
-            self._fitter, self._last = self._learner.result(), None
+            self._fitter, self._own, self._last = self._learner.result(), True, None
 
     def _learn_beside(self, good: list[Landmarks]) -> ExpressionFitter:
         """Fit the identity in the background, and prepare what it is used with."""
