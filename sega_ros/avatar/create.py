@@ -42,6 +42,7 @@ _SIGMA, _THICKNESS = 0.62, 0.2
 # Regions that keep their first colours: eyeballs and gums move in ways that the photo does not show, ears are seen edge-on.
 _PAINTED = (Region.EYES, Region.MOUTH, Region.EARS)
 # Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every second one is in use.
+_MAX_SIGMA = 0.008  # metres; the neck's lowest texels are ten times longer
 _LARGER = {Region.SCALP: 2.0, Region.EARS: 1.2, Region.NECK: 1.25}
 _SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
@@ -157,7 +158,7 @@ class _Scene:
         scalp = torch.from_numpy(self.region == Region.SCALP)
         for kind, factor in _LARGER.items():
             sigma[torch.from_numpy(self.region == kind), :2] *= factor
-        log_scale[rows, cols] = sigma.log()
+        log_scale[rows, cols] = sigma.clamp_max(_MAX_SIGMA).log()
         opacity = torch.full((height, width), -_CLOSED)
         opacity[rows, cols] = 3.0
         # Where the fit's lip gap is wider than the photo's, the lower teeth would take the lip's colour.

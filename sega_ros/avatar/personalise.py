@@ -28,6 +28,7 @@ class PersonaliseConfig:
     color_prior: float = 0.02
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
+    growth: float = 0.7  # natural logarithm of how much larger or smaller a Gaussian may become
     # Where the surface turns away from the camera a texel covers a sliver of a pixel, which says little about its colour.
     edge: float = 0.3  # cosine to the camera under which colours are held
     edge_prior: float = 20.0  # at right angles; grows from color_prior
@@ -131,6 +132,9 @@ def personalise(
         (loss + prior).backward()
         optimiser.param_groups[0]['lr'] = config.color_rate * (1 - 0.8 * step / config.steps)
         optimiser.step()
+        with torch.no_grad():
+            middle = start['log_scale']
+            free['log_scale'].copy_(free['log_scale'].clamp(middle - config.growth, middle + config.growth))
         if step % 10 == 9:
             progress((step + 1) / config.steps, lambda: _to_uint8(picture(torch.ones(3))))
     values, loose = current()
