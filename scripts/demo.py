@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,10 @@ class FrameFile:
         offset, shape = self._places[stamp_ns]
         self._file.seek(offset)
         return np.frombuffer(self._file.read(math.prod(shape)), np.uint8).reshape(shape)
+
+    def rename(self, key: int, stamp_ns: int) -> None:
+        """Give the frame stored as `key` its stamp."""
+        self._places[stamp_ns] = self._places.pop(key)
 
     def __contains__(self, stamp_ns: int) -> bool:
         return stamp_ns in self._places
@@ -286,20 +291,38 @@ def create(operator: Operator, photo: np.ndarray, processes: Processes) -> tuple
 
 
 def play(operator: Operator, source: str | int, sent: FrameFile) -> tuple[list[int], float]:
-    """Publish the clip at its own rate, never waiting for answers; return the stamps and the rate."""
-    stamps = []
+    """Publish the clip at its own rate, never waiting for answers; return the stamps and the rate.
+
+    A clip is decoded beforehand, as a camera would have its pictures ready.
+    """
     with VideoReader(source) as reader:
-        seconds = CLIP_SECONDS if reader.is_camera else MAX_SECONDS
-        total = min(reader.frame_count or 10**9, int(seconds * reader.fps))
-        start = time.monotonic()
-        for k, image in enumerate(progress_bar(reader, total=total, desc='driving', unit='frame')):
-            if k == total:
-                break
-            if not reader.is_camera:
-                time.sleep(max(0.0, start + k / reader.fps - time.monotonic()))
-            stamps.append(operator.publish(image))
-            sent.put(stamps[-1], image)
-        return stamps, reader.fps
+        if reader.is_camera:
+            return list(publish_live(operator, reader, sent)), reader.fps
+        total = min(reader.frame_count or 10**9, int(MAX_SECONDS * reader.fps))
+        count = 0
+        for count, image in enumerate(progress_bar(islice(reader, total), total=total, desc='reading', unit='frame'), 1):
+            sent.put(-count, image)
+        return list(publish_clip(operator, count, reader.fps, sent)), reader.fps
+
+
+def publish_live(operator: Operator, reader: VideoReader, sent: FrameFile) -> Iterator[int]:
+    """Publish a camera's frames as they come; yield the stamps."""
+    total = int(CLIP_SECONDS * reader.fps)
+    for image in progress_bar(islice(reader, total), total=total, desc='driving', unit='frame'):
+        stamp = operator.publish(image)
+        sent.put(stamp, image)
+        yield stamp
+
+
+def publish_clip(operator: Operator, count: int, rate: float, sent: FrameFile) -> Iterator[int]:
+    """Publish frames -1 ... -count of `sent` at `rate` per second and give them their stamps; yield these."""
+    start = time.monotonic()
+    for k in progress_bar(range(count), desc='driving', unit='frame'):
+        image = sent.get(-1 - k)
+        time.sleep(max(0.0, start + k / rate - time.monotonic()))
+        stamp = operator.publish(image)
+        sent.rename(-1 - k, stamp)
+        yield stamp
 
 
 def wait_for_quiet(operator: Operator, last: int) -> None:
