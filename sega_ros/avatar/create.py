@@ -41,7 +41,7 @@ QUALITIES = {'preview': (25, 192), 'standard': (160, 192), 'high': (500, 256)}
 _SIGMA, _THICKNESS = 0.62, 0.2
 # Regions that keep their first colours: eyeballs and gums move in ways that the photo does not show, ears are seen edge-on.
 _PAINTED = (Region.EYES, Region.MOUTH, Region.EARS)
-# Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every second one is in use.
+# Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every fourth is in use.
 _MAX_SIGMA = 0.008  # metres; the neck's lowest texels are ten times longer
 _LARGER = {Region.SCALP: 2.0, Region.EARS: 1.2, Region.NECK: 1.25}
 _SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell

@@ -24,7 +24,7 @@ _STEP = 4.2  # crop pixels between splats
 _INSET = 2.0  # crop pixels that the hull stays inside of the silhouette, behind the relief
 _BEHIND = 0.002  # metres
 _BARY = np.array([[a, b, 3 - a - b] for a in range(4) for b in range(4 - a)]) / 3  # corners, thirds of the edges, middle
-_APART = 0.06  # radians to the nearest of the scalp's vertices from which a direction misses the scalp
+_APART = 0.06  # radians to the nearest point of the scalp from which a direction misses the scalp
 _NAPE = (-0.075, -0.03)  # heights (metres over the head's origin) between which short hair runs out
 # Hair that stands this far off the mesh (metres) may fall over ears, jaw and neck too, behind the part that the photo shows.
 _LONG, _FALLS = 0.012, np.radians(75)
@@ -130,12 +130,15 @@ class _Skull:
 
     def beside_ears(self, points: np.ndarray) -> np.ndarray:
         """Which points [N, 3] (camera frame) lie below the ears' top and before their middle: there a cheek begins."""
-        own = (points - self.translation) @ self.rotation
+        own = self._to_head(points)
         return (own[:, 1] < self._ears[0]) & (own[:, 2] > self._ears[1])
 
     def heights(self, points: np.ndarray) -> np.ndarray:
         """Height [N] over the head's origin of points [N, 3] in the camera's frame, metres."""
-        return ((points - self.translation) @ self.rotation)[:, 1]
+        return self._to_head(points)[:, 1]
+
+    def _to_head(self, points: np.ndarray) -> np.ndarray:
+        return (points - self.translation) @ self.rotation
 
 
 def _silhouette(skull: _Skull, hair: np.ndarray) -> _Silhouette | None:
@@ -226,7 +229,7 @@ def _colors(alpha, phi, silhouette: _Silhouette, hair: np.ndarray, color: np.nda
     low, high = edge[sector] + np.radians(2), np.maximum(_TURN, edge[sector] + _SHOWN)
     turned = high - np.abs((alpha - low) % (2 * (high - low)) - (high - low))
     rho = silhouette.outer[sector] * np.sin(np.minimum(turned, np.pi / 2))
-    azimuth = (sector + 0.5 + (np.random.default_rng(0).random(len(sector)) - 0.5)) * 2 * np.pi / _SECTORS - np.pi
+    azimuth = (sector + np.random.default_rng(0).random(len(sector))) * 2 * np.pi / _SECTORS - np.pi
     x, y = (silhouette.centre + rho[:, None] * np.stack([np.cos(azimuth), np.sin(azimuth)], -1)).T
     # A place beside the hair (its outline is not star-shaped) takes the nearest hair.
     rows, cols = np.nonzero(hair)

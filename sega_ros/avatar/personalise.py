@@ -9,7 +9,7 @@ import torch
 from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.photo import Photo
 from sega_ros.camera import project
-from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing_fade
+from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing, facing_fade
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Splats
 
@@ -37,12 +37,7 @@ class PersonaliseConfig:
 def shell_fade(shell: Shell, eye: np.ndarray) -> np.ndarray:
     """Opacity factors [N] of the shell's splats as `eye` [3] (head frame) sees them."""
     low, high = shell.fade.T
-    return np.clip((_cosine(shell.splats.means.numpy(), shell.normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
-
-
-def _cosine(means: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
-    to_eye = eye - means
-    return (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+    return np.clip((facing(shell.splats.means.numpy(), shell.normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
 
 
 def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.ndarray:
@@ -57,8 +52,7 @@ def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.n
 
 def personalise(
     maps: GaussianMap, shell: Shell, table: TexelTable, frames: SurfaceFrames, photo: Photo, camera: Camera, *,
-    painted: np.ndarray,
-    config: PersonaliseConfig, progress: Callable[[float, Callable[[], np.ndarray]], None],
+    painted: np.ndarray, config: PersonaliseConfig, progress: Callable[[float, Callable[[], np.ndarray]], None],
 ) -> tuple[GaussianMap, Shell]:
     """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
 
@@ -72,7 +66,7 @@ def personalise(
         frames: their frames at the photo's pose.
         photo: crop with matte.
         camera: its camera.
-        painted: [T] bool: texels that stay as they are: they move in ways that the photo does not show (eyeballs).
+        painted: [T] bool: texels that stay as they are: the photo says little of them (eyeballs, ears).
         config: steps and rates.
         progress: called with the share done and a function that gives the current picture (uint8 [H, W, 3]).
     """
@@ -94,11 +88,11 @@ def personalise(
     weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
 
     keep = torch.from_numpy(painted)[:, None]
-    turned = ((config.edge - _cosine(frames.positions, frames.rotmats[..., 2], eye)) / config.edge).clip(0, 1) ** 2
+    turned = ((config.edge - facing(frames.positions, frames.rotmats[..., 2], eye)) / config.edge).clip(0, 1) ** 2
     turned = np.maximum(turned, _at_the_outline(frames.positions, photo, camera))
     hold = torch.from_numpy((config.color_prior + config.edge_prior * turned).astype(np.float32))[:, None]
     # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
-    on_edge = torch.from_numpy(_cosine(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
+    on_edge = torch.from_numpy(facing(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
 
     def current() -> tuple[GaussianMap, Splats]:
         values = {}
@@ -109,7 +103,7 @@ def personalise(
             values[k] = field
         return GaussianMap(**values), replace(
             shell.splats, colors=torch.where(on_edge, hair_start['colors'], hair['colors']).clamp(0, 1),
-                                              opacities=torch.sigmoid(hair['logits']))
+            opacities=torch.sigmoid(hair['logits']))
 
     def picture(background: torch.Tensor) -> torch.Tensor:
         values, loose = current()

@@ -25,6 +25,8 @@ TORSO_BLEND = (-0.13, -0.07)
 
 @dataclass(frozen=True)
 class Relief:
+    """The person beside the mesh, pixel by pixel of the crop."""
+
     depth: np.ndarray  # [H, W] camera z, metres
     torso: np.ndarray  # [H, W] share of the torso
     person: np.ndarray  # [H, W] bool
@@ -72,9 +74,9 @@ def solve_relief(
 
 
 def head_centre(head: HeadModel) -> np.ndarray:
-    """Centre of the skull [3], head frame: the middle of the scalp's box."""
+    """Centre of the skull [3], head frame: half of the crown's height, the middle of the scalp's depth."""
     scalp = head.v_template[np.unique(head.faces[head.face_region == Region.SCALP])]
-    return np.array([0.0, (scalp[:, 1].max() + 0.0) / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
+    return np.array([0.0, scalp[:, 1].max() / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
 
 
 def _heights(shape, camera: Camera, depth: float) -> np.ndarray:

@@ -25,6 +25,7 @@ _WISP_FADE = (0.94, 0.985)  # likewise of what is drawn near the photo's own vie
 # Hair below this height (metres over the head's origin) stands off the skin: one sees its inside too, so it never fades.
 _HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
 _STEEP = 1.6  # slope of the relief from which its pixels are drawn flat
+_MAX_STRETCH = 1.2  # slope beyond which a splat grows no longer: it would smear from the side
 _CROWN = 0.06  # height over the head's origin above which all that is not face counts as hair, metres
 _MASS = 11  # crop pixels across which hair counts as a mass with a volume
 _SIGMA = 0.62  # of a splat over its distance to the next
@@ -112,7 +113,7 @@ def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: 
     z = relief.depth[rows, cols].astype(np.float64)
     metre = z / camera.fx  # of one pixel there
     slope = [np.gradient(_smooth(relief.depth), axis=a)[rows, cols] / metre for a in (1, 0)]
-    tilt = np.clip(np.hypot(*slope), 0, 1.2)
+    tilt = np.clip(np.hypot(*slope), 0, _MAX_STRETCH)
     direction = np.stack([*slope, np.zeros_like(tilt)], -1)
     direction = np.where(tilt[:, None] > 1e-3, direction / (np.hypot(*slope)[:, None] + 1e-12), [1.0, 0, 0])
     steep = np.stack([direction[:, 0], direction[:, 1], tilt], -1) / np.sqrt(1 + tilt**2)[:, None]  # along the slope

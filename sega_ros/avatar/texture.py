@@ -10,7 +10,7 @@ from sega_ros.avatar.surface_fill import SurfaceFill, fill_by_symmetry, mirror_i
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.head.model import HeadModel
-from sega_ros.models.binding import SurfaceFrames, TexelTable, camera_centre
+from sega_ros.models.binding import SurfaceFrames, TexelTable, camera_centre, facing
 from sega_ros.raster import TriangleBuffer, rasterize_triangles
 from sega_ros.types import Camera, Landmarks, Region
 
@@ -66,8 +66,7 @@ def mesh_buffer(head: HeadModel, vertices: np.ndarray, camera: Camera) -> Triang
 
 def _cosines(frames: SurfaceFrames, camera: Camera) -> np.ndarray:
     """Cosines [T] of the angles at which the camera sees the texels; negative from behind."""
-    to_eye = camera_centre(camera.viewmat) - frames.positions
-    return (to_eye * frames.rotmats[..., 2]).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+    return facing(frames.positions, frames.rotmats[..., 2], camera_centre(camera.viewmat))
 
 
 def visible_texels(frames: SurfaceFrames, camera: Camera, buffer: TriangleBuffer) -> tuple[np.ndarray, np.ndarray]:

@@ -190,10 +190,15 @@ def surface_frames(table: TexelTable, vertices: np.ndarray) -> SurfaceFrames:
                                           table.rest_stretch, low, high))
 
 
+def facing(positions: np.ndarray, normals: np.ndarray, eye: np.ndarray) -> np.ndarray:
+    """Cosines [N] between unit `normals` [N, 3] at `positions` [N, 3] and the way to `eye` [3]; negative seen from behind."""
+    to_eye = eye - positions
+    return (to_eye * normals).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+
+
 def facing_fade(frames: SurfaceFrames, eye: np.ndarray) -> np.ndarray:
     """Opacity factors [T] in [0, 1]: 0 where the surface faces away from a camera centred at `eye` [3] (head frame)."""
-    to_eye = eye - frames.positions
-    cosine = (to_eye * frames.rotmats[..., 2]).sum(-1) / np.linalg.norm(to_eye, axis=-1)
+    cosine = facing(frames.positions, frames.rotmats[..., 2], eye)
     x = np.clip((cosine - FADE[0]) / (FADE[1] - FADE[0]), 0, 1)
     return (x * x * (3 - 2 * x)).astype(np.float32)
 
