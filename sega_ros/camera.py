@@ -1,6 +1,5 @@
 """Pinhole cameras around a head: projection, and the cameras that the views and the tests use."""
 
-from dataclasses import replace
 
 import numpy as np
 
@@ -53,10 +52,3 @@ def unproject(pixels: np.ndarray, depth: np.ndarray, camera: Camera) -> np.ndarr
     xy = (pixels - np.array([camera.cx, camera.cy])) / np.array([camera.fx, camera.fy])
     p = np.concatenate([xy, np.ones_like(xy[..., :1])], -1) * np.asarray(depth)[..., None]
     return (p - camera.viewmat[:3, 3]) @ camera.viewmat[:3, :3]
-
-
-def resize_camera(camera: Camera, size: tuple[int, int]) -> Camera:
-    """Return the same view sampled at `size` (H, W)."""
-    height, width = size
-    sx, sy = width / camera.width, height / camera.height
-    return replace(camera, width=width, height=height, fx=camera.fx * sx, fy=camera.fy * sy, cx=camera.cx * sx, cy=camera.cy * sy)

@@ -100,11 +100,6 @@ class AvatarDriver:
         self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
 
-    @property
-    def splat_count(self) -> int:
-        """Number of splats before culling."""
-        return len(self._out[0])
-
     def neutral(self) -> FlameExpression:
         """Return a message with a neutral face at the default pose."""
         return neutral_expression(self.head.n_expression, self.head.name, self.head.version)

@@ -4,19 +4,8 @@ A map instead of moved points: every target of the base mesh goes through the sa
 Source: Catmull and Clark, "Recursively generated B-spline surfaces on arbitrary topological meshes", 1978.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy.sparse as sp
-
-
-@dataclass(frozen=True)
-class Subdivision:
-    """New points as combinations of old ones, and the mesh between them."""
-
-    matrix: sp.csr_matrix  # [V, V0] rows sum to 1
-    faces: np.ndarray  # [F, 3] int64 indices of new points
-    parent: np.ndarray  # [F] quad each triangle came from
 
 
 def edge_table(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -52,10 +52,3 @@ class ExpressionFitter:
         return FrameFit(
             state.pose.to_params(np.zeros(0)), state.rotation.astype(np.float32), state.translation.astype(np.float32),
             state.focal, self._solver.rms(state, seen), state)
-
-    def landmarks_px(self, state: State, size: tuple[int, int]) -> np.ndarray:
-        """Pixels [478, 2] of the fitted landmarks in a picture of `size` (H, W)."""
-        height, width = size
-        points = self._model.points(state.pose)
-        camera = points @ state.rotation.T + state.translation
-        return state.focal * width * camera[:, :2] / camera[:, 2:] + np.array([width / 2, height / 2])

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-LANDMARKS = 478
 _PRESENCE = 'facelandmarkcpu__face_presence_score'
 # A landmark on the wire: tag and length of the message, then each coordinate behind its tag.
 _WIRE = np.dtype([('head', '<u2'), ('tag_x', 'u1'), ('x', '<f4'), ('tag_y', 'u1'), ('y', '<f4'), ('tag_z', 'u1'), ('z', '<f4')])

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-N_LANDMARKS = 478
-N_MESH = 468  # the rest are irises: 468 and 473 the pupils of the right and the left eye, then four points of each ring
+N_LANDMARKS = 478  # the last ten are irises: 468 and 473 the pupils of the right and the left eye, then four points of each ring
 
 OUTER_LIPS = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 INNER_LIPS = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
