@@ -153,6 +153,30 @@ class GaussianMap:
 
 
 @dataclass(frozen=True)
+class Shot:
+    """One picture of a person over a plain background, with all that is known of it; what the decoders train on."""
+
+    image: np.ndarray  # [H, W, 3] uint8 RGB
+    alpha: np.ndarray  # [H, W] uint8: matte of the person, clothes included
+    head: np.ndarray  # [H, W] bool: skin and hair, without clothes
+    face: np.ndarray  # [H, W] bool: where the head's dynamic regions are seen
+    background: np.ndarray  # [3] RGB in [0, 1] behind the person
+    camera: Camera  # its viewmat is the head's pose
+    params: FlameParams
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One person from several sides and with several expressions, under one light that stays where the shoulders are."""
+
+    name: str
+    shape: np.ndarray  # [S] of the head model
+    v_offset: np.ndarray | None  # [V, 3] metres added to the template, or None
+    photo: Shot  # what a user would hand in: frontal, near neutral, larger than the others
+    shots: tuple[Shot, ...]
+
+
+@dataclass(frozen=True)
 class Landmarks:
     """MediaPipe's 478 face points in one image."""
 
@@ -163,6 +187,6 @@ class Landmarks:
 
 
 __all__ = [
-    'DYNAMIC_REGIONS', 'Camera', 'FlameExpression', 'FlameParams', 'GaussianMap', 'Landmarks', 'Region', 'Rendering',
-    'Splats', 'check_shape', 'replace',
+    'DYNAMIC_REGIONS', 'Camera', 'Capture', 'FlameExpression', 'FlameParams', 'GaussianMap', 'Landmarks', 'Region',
+    'Rendering', 'Shot', 'Splats', 'check_shape', 'replace',
 ]

@@ -285,10 +285,11 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
-def finish(linear, kind_at, background, factor, curve, out):
+def finish(linear, kind_at, background, factor, curve, out, alpha, cloth):
     """Average `factor` x `factor` samples and put them through the tone `curve` (over [0, 4)) as uint8.
 
-    Samples without a triangle take the pixel's `background`.
+    Samples without a triangle take the pixel's `background`. `alpha` and `cloth` [H, W] uint8 get the shares of samples with any
+    triangle, and with cloth.
     """
     height, width = out.shape[:2]
     steps = curve.shape[0]
@@ -297,15 +298,18 @@ def finish(linear, kind_at, background, factor, curve, out):
     for row in range(height):
         for column in range(width):
             total[:] = 0.0
-            free = 0
+            free, dressed = 0, 0
             for i in range(row * factor, (row + 1) * factor):
                 for j in range(column * factor, (column + 1) * factor):
                     if kind_at[i, j] == NOTHING:
                         free += 1
                         continue
+                    dressed += kind_at[i, j] == CLOTH
                     for k in range(3):
                         # A highlight must not outshine its neighbours, or its edge shows stairs.
                         total[k] += min(linear[i, j, k], 2.0)
+            alpha[row, column] = int(255 * (1 - free * share) + 0.5)
+            cloth[row, column] = int(255 * dressed * share + 0.5)
             for k in range(3):
                 value = (total[k] + free * background[row, column, k]) * share
                 out[row, column, k] = curve[min(int(value * (steps / 4.0)), steps - 1)]

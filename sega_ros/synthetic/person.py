@@ -13,7 +13,7 @@ from sega_ros.synthetic import body, kernels
 from sega_ros.synthetic.features import Features, find_features, smoothstep
 from sega_ros.synthetic.hair import SHELLS, Curtain, Hair, grow_hair, hang_curtain, shell_points, strand_texture
 from sega_ros.synthetic.look import Look
-from sega_ros.synthetic.renderer import Lighting, Scene, render, srgb_to_linear
+from sega_ros.synthetic.renderer import Drawing, Lighting, Scene, render, srgb_to_linear
 from sega_ros.synthetic.skin import LIP_DEPTH, paint
 from sega_ros.types import Camera, FlameParams, Region
 
@@ -34,6 +34,7 @@ class Part:
     root: np.ndarray  # [F] height above the scalp
     casts: np.ndarray  # [F] bool
     occlusion: np.ndarray  # [V]
+    region: np.ndarray | int = Region.NONE  # [F] or one for all
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.n
     uv = np.concatenate([head.uvs[head.uv_faces[shown]], above[..., None]], 2)
     # The neck ends along the shirt, by the alpha test that hair uses.
     level = np.where((above < 0).any(1), _CUT, 0.0)
-    return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), ~np.isin(region, _INSIDE), sky)
+    return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), ~np.isin(region, _INSIDE), sky, region)
 
 
 def _shell_part(hair: Hair) -> Part:
@@ -150,6 +151,7 @@ def _assemble(parts: list[Part], look: Look, skin: np.ndarray, strands: np.ndarr
         faces=np.concatenate([p.faces + start for p, start in zip(parts, starts[:-1], strict=True)]).astype(np.int64),
         attributes=joined('attributes', np.float32), material=joined('material', np.uint8),
         level=joined('level', np.float32), root=joined('root', np.float32), casts=joined('casts', bool),
+        region=np.concatenate([np.broadcast_to(p.region, len(p.faces)) for p in parts]).astype(np.uint8),
         skin=skin, strands=strands,
         hair_color=srgb_to_linear(look.hair).astype(np.float32),
         cloth_color=np.stack([cloth * 0.9, cloth * 1.08]).astype(np.float32))
@@ -179,11 +181,16 @@ def _occlusion(points: np.ndarray, faces: np.ndarray, *, directions: int = 48, s
     return np.clip(0.15 + 0.85 * seen / weight, 0, 1)
 
 
-def draw_person(
+def draw_person(person: Person, params: FlameParams, camera: Camera, **options) -> np.ndarray:
+    """Return the picture of `person`, uint8 RGB [H, W, 3]; see `draw_truth`."""
+    return draw_truth(person, params, camera, **options).image
+
+
+def draw_truth(
     person: Person, params: FlameParams, camera: Camera, *, rest_viewmat: np.ndarray | None = None,
     lighting: Lighting | None = None, background: np.ndarray | None = None, samples: int = 2,
-) -> np.ndarray:
-    """Return the picture of `person`, uint8 RGB [H, W, 3].
+) -> Drawing:
+    """Draw `person`; the picture comes with its matte and the head's regions.
 
     Args:
         person: whom to draw.

@@ -29,6 +29,16 @@ class Lighting:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A picture with its truth, pixel by pixel."""
+
+    image: np.ndarray  # [H, W, 3] uint8 sRGB
+    alpha: np.ndarray  # [H, W] uint8: share of the pixel that is person
+    cloth: np.ndarray  # [H, W] uint8: share of the pixel that is clothes
+    region: np.ndarray  # [H, W] uint8: Region of the head's surface at the pixel's first sample; NONE: hair, clothes, nothing
+
+
+@dataclass(frozen=True)
 class Scene:
     """What doesn't change from frame to frame: triangles, their materials, textures."""
 
@@ -38,6 +48,7 @@ class Scene:
     level: np.ndarray  # [F] float32 alpha test
     root: np.ndarray  # [F] float32 height above the scalp, [0, 1]
     casts: np.ndarray  # [F] bool: throws shadows
+    region: np.ndarray  # [F] uint8: Region of the head's surface, NONE for hair and clothes
     skin: np.ndarray  # [S, S, 4] float32 linear RGB and gloss
     strands: np.ndarray  # [S', S'] float32
     hair_color: np.ndarray  # [2, 3] float32 linear
@@ -47,8 +58,8 @@ class Scene:
 def render(
     scene: Scene, points: np.ndarray, normals: np.ndarray, tangents: np.ndarray, occlusion: np.ndarray,
     camera: Camera, background: np.ndarray, lighting: Lighting, *, shadow_center: np.ndarray, samples: int = 2,
-) -> np.ndarray:
-    """Return the picture, uint8 RGB [H, W, 3].
+) -> Drawing:
+    """Draw a scene.
 
     Args:
         scene: triangles and textures.
@@ -83,8 +94,11 @@ def render(
         scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient,
         shadow, matrix, samples == 2, linear)
     out = np.empty((camera.height, camera.width, 3), np.uint8)
-    kernels.finish(linear, kind_at, background, samples, tone_curve(), out)
-    return out
+    alpha, cloth = np.empty(out.shape[:2], np.uint8), np.empty(out.shape[:2], np.uint8)
+    kernels.finish(linear, kind_at, background, samples, tone_curve(), out, alpha, cloth)
+    empty, first = (a[::samples, ::samples] for a in (kind_at == kernels.NOTHING, face_at))
+    region = np.where(empty, 0, scene.region[np.where(empty, 0, first)]).astype(np.uint8)
+    return Drawing(out, alpha, cloth, region)
 
 
 def _light_matrix(direction: np.ndarray, center: np.ndarray) -> np.ndarray:
