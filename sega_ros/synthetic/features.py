@@ -1,6 +1,7 @@
 """Where things are on a head: eyes, lids, mouth, brows, measured on the mean identity so that paint fits them all."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,8 +31,27 @@ class Features:
     lip_ring: np.ndarray  # [n, 3] points where lips meet the inner mouth
 
 
+class ByIdentity:
+    """Key of a cache: the head itself, compared by its fingerprint."""
+
+    def __init__(self, head: HeadModel):
+        self.head = head
+
+    def __hash__(self) -> int:
+        return hash(self.head.fingerprint)
+
+    def __eq__(self, other) -> bool:
+        return self.head is other.head or self.head.fingerprint == other.head.fingerprint
+
+
 def find_features(head: HeadModel) -> Features:
-    """Measure `head`'s mean identity."""
+    """Measure `head`'s mean identity; the latest few are kept."""
+    return _find_features(ByIdentity(head))
+
+
+@lru_cache(maxsize=4)
+def _find_features(key: ByIdentity) -> Features:
+    head = key.head
     v = head.v_template
     joints = head.J_regressor @ v
     eyes = joints[3:5].astype(np.float64)

@@ -1,6 +1,7 @@
 """Hair as shells: copies of the scalp at growing heights, each keeping only the strands that are that long."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -83,20 +84,29 @@ def _strand_uv(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
     return np.stack([2.0 * u, tilt[faces] * 0.6], 2)
 
 
+@lru_cache(maxsize=16)
 def strand_texture(*, seed: int, size: int = 512) -> np.ndarray:
     """Strand heights [size, size] float32 in [0, 1]: thin across u, long along v, in clumps; tiles."""
-    from scipy.ndimage import gaussian_filter
-
     rng = np.random.default_rng([seed, 55])
 
     def streaks(along: float, across: float) -> np.ndarray:
-        smooth = gaussian_filter(rng.standard_normal((size, size)), (along, across), mode='wrap')
+        spectrum = np.outer(_blur_response(along, size), _blur_response(across, size)[: size // 2 + 1])
+        smooth = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) * spectrum, s=(size, size))
         return (smooth - smooth.mean()) / smooth.std()
 
     fine = streaks(45, 0.7) + 0.6 * streaks(80, 3.0) + 0.5 * streaks(110, 9.0)
     ranks = np.empty(size * size, np.float32)
     ranks[np.argsort(fine, axis=None)] = np.linspace(0, 1, size * size)
     return np.ascontiguousarray((0.12 + 0.88 * ranks.reshape(size, size) ** 0.5).astype(np.float32))
+
+
+def _blur_response(sigma: float, size: int) -> np.ndarray:
+    """Frequency response [size] of a Gaussian blur that is cut at four standard deviations and wraps around."""
+    reach = int(4 * sigma + 0.5)
+    steps = np.arange(-reach, reach + 1)
+    weight = np.exp(-0.5 * (steps / sigma) ** 2)
+    kernel = np.bincount(steps % size, weight / weight.sum(), minlength=size)
+    return np.fft.fft(kernel).real
 
 
 def shell_points(hair: Hair, points: np.ndarray, normals: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -1,11 +1,12 @@
 """Paints the texture of head, eyes, teeth and mouth: sRGB layers over texels that know where on the head they are."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from sega_ros.head.model import HeadModel
-from sega_ros.synthetic.features import LIP_OUTLINE, Features, smoothstep
+from sega_ros.synthetic.features import LIP_OUTLINE, ByIdentity, Features, smoothstep
 from sega_ros.synthetic.hair import hair_cover
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.noise import value_noise
@@ -29,10 +30,16 @@ class Texels:
 
 
 def find_texels(head: HeadModel, size: int) -> Texels:
-    """Return where the texels of a `size` x `size` atlas lie."""
+    """Return where the texels of a `size` x `size` atlas lie; the latest few are kept."""
+    return _find_texels(ByIdentity(head), size)
+
+
+@lru_cache(maxsize=4)
+def _find_texels(key: ByIdentity, size: int) -> Texels:
     from sega_ros.head.atlas import build_atlas
     from sega_ros.raster import vertex_normals
 
+    head = key.head
     atlas = build_atlas(head, size)
     rows, columns = np.nonzero(atlas.valid)
     face, bary = atlas.face[rows, columns], atlas.bary[rows, columns]
@@ -279,11 +286,21 @@ def brow_canvas(look: Look, features: Features, index: int, seed: int) -> tuple[
         bend = lean - 0.45 * steps
         path = np.stack([x + np.cumsum(np.cos(bend)) * length / 6, y + np.cumsum(np.sin(bend)) * length / 6], 1)
         pixels = np.stack([(sign * path[:, 0] - origin[0]) / pitch, (origin[1] - path[:, 1]) / pitch], 1)
-        stroke = np.zeros_like(canvas)
-        cv2.polylines(stroke, [np.round(pixels * 16).astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
-        canvas = np.maximum(canvas, stroke * rng.uniform(0.4, 0.85))
+        _stroke(canvas, pixels, rng.uniform(0.4, 0.85))
     blur = 1.25 * cv2.GaussianBlur(canvas, (0, 0), 1.0)
     return np.clip(blur + 0.45 * cv2.GaussianBlur(canvas, (0, 0), 10), 0, 1), origin, pitch
+
+
+def _stroke(canvas: np.ndarray, pixels: np.ndarray, strength: float) -> None:
+    """Draw a line through `pixels` [n, 2] (x, y) where `canvas` is weaker; works on the line's surroundings only."""
+    import cv2
+
+    low = np.clip(np.floor(pixels.min(0)).astype(int) - 2, 0, np.array(canvas.shape)[::-1] - 1)
+    high = np.ceil(pixels.max(0)).astype(int) + 3
+    window = canvas[low[1] : high[1], low[0] : high[0]]
+    line = np.zeros(window.shape, np.float32)
+    cv2.polylines(line, [np.round(pixels * 16).astype(np.int32) - 16 * low.astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
+    np.maximum(window, line * strength, out=window)
 
 
 def _eye(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np.ndarray, np.ndarray]:
