@@ -149,3 +149,9 @@ class ConfigError(SegaError):
     """Unknown keys or values of the wrong type in a configuration."""
 
     code = ErrorCode.BAD_REQUEST
+
+
+class DatasetError(SegaError):
+    """Training data that are missing, incomplete, damaged or not in the layout they should have."""
+
+    code = ErrorCode.BAD_REQUEST

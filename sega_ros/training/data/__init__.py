@@ -1,0 +1,1 @@
+"""Licensed real data: loaders, tracking, and the one on-disk format that training reads."""
