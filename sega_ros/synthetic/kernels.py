@@ -154,7 +154,7 @@ def _shaded_at(kind_at, row, column):
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)
 def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off is compiled, but no easier to read
     points, normals, tangents, occlusion, faces, attributes, root, face_at, kind_at, bary_at, skin,
-    hair_color, cloth_color, lights, light_colors, ambient, shadow, light_matrix, sparse, out,
+    hair_color, cloth_color, lights, light_colors, ambient, sky, shadow, light_matrix, sparse, out,
 ):
     """Linear RGB of every pixel that shows a triangle, into `out` [H, W, 3].
 
@@ -167,6 +167,7 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
         hair_color, cloth_color: [2, 3] root and tip; dark and light.
         lights, light_colors: [3, 3] unit directions towards key, fill and rim light; linear RGB.
         ambient: [2, 3] from above, from below.
+        sky: [3] unit direction towards above.
         sparse: shade fewer samples where a pixel shows one material (2 x 2 samples per pixel).
         shadow, light_matrix: [M, M] depth map of the key light; [3, 4] camera to its pixels and depth.
     """
@@ -216,11 +217,12 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
             sz = light_matrix[2, 0] * p[0] + light_matrix[2, 1] * p[1] + light_matrix[2, 2] * p[2] + light_matrix[2, 3]
             slant = n[0] * lights[0, 0] + n[1] * lights[0, 1] + n[2] * lights[0, 2]
             lit = _lit(shadow, sx, sy, sz, 0.006 if kind == HAIR else 0.0018 + 0.008 * (1 - max(slant, 0.0)))
+            rise = n[0] * sky[0] + n[1] * sky[1] + n[2] * sky[2]
             if kind == EYE:  # the upper lid and its lashes shade the eye
-                reach *= 1 - 0.6 * min(max((0.02 - n[1]) * 4.0, 0.0), 1.0)
-                lit *= 1 - 0.5 * min(max((0.02 - n[1]) * 4.0, 0.0), 1.0)
+                reach *= 1 - 0.6 * min(max((0.02 + rise) * 4.0, 0.0), 1.0)
+                lit *= 1 - 0.5 * min(max((0.02 + rise) * 4.0, 0.0), 1.0)
             root_lit = math.sqrt(lit)
-            up = 0.5 - 0.5 * n[1]
+            up = 0.5 + 0.5 * rise
             facing = max(0.0, n[0] * ex + n[1] * ey + n[2] * ez)
             for k in range(3):
                 # Light that enters skin comes out around the edge of a shadow, red farthest.

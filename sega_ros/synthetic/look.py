@@ -65,6 +65,11 @@ class Look:
             cloth=np.array(_CLOTH[rng.integers(len(_CLOTH))]),
             backdrop=np.array(_BACKDROP[rng.integers(len(_BACKDROP))]))
 
+    @classmethod
+    def vary(cls, seed: int) -> 'Look':
+        """Draw a look from the whole variety of people; equal seeds give equal people."""
+        return cls.draw(seed)
+
 
 def skin_color(tone: float) -> np.ndarray:
     """Return the sRGB colour [3] of skin between light (0) and dark (1)."""

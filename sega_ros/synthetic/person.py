@@ -51,11 +51,12 @@ class Person:
     shirt: np.ndarray  # [V', 3] head frame at rest
     shirt_normals: np.ndarray  # [V', 3]
     seed: int
+    v_offset: np.ndarray | None = None  # [V, 3] metres added to the head's template
 
     @cached_property
     def poser(self) -> Poser:
         """Poses this identity."""
-        return Poser(self.head, self.shape)
+        return Poser(self.head, self.shape, v_offset=self.v_offset)
 
     @cached_property
     def curtain_normals(self) -> np.ndarray:
@@ -65,8 +66,10 @@ class Person:
         return vertex_normals(self.curtain.points, self.curtain.faces)
 
 
-def make_person(head: HeadModel, seed: int, *, texture_size: int = 1280, look: Look | None = None) -> Person:
-    """Make the person of `seed`; `look` replaces the drawn one.
+def make_person(
+    head: HeadModel, seed: int, *, texture_size: int = 1280, look: Look | None = None, v_offset: np.ndarray | None = None,
+) -> Person:
+    """Make the person of `seed`; `look` replaces the drawn one, `v_offset` [V, 3] (metres) is added to the template.
 
     Raises:
         RequestError: `head` has no regions to paint (a FLAME head): use the open head.
@@ -76,7 +79,7 @@ def make_person(head: HeadModel, seed: int, *, texture_size: int = 1280, look: L
     look = look or Look.draw(seed)
     rng = np.random.default_rng([seed, 3])
     shape = (rng.standard_normal(head.n_shape) * _SHAPE_SPREAD).clip(-1.8, 1.8).astype(np.float32)
-    rest = Poser(head, shape).rest
+    rest = Poser(head, shape, v_offset=v_offset).rest
     features = find_features(head)
     neck = rest[np.unique(head.faces[head.face_region == Region.NECK])]
     shirt, shirt_faces, shirt_uv = body.shirt(neck)
@@ -89,7 +92,8 @@ def make_person(head: HeadModel, seed: int, *, texture_size: int = 1280, look: L
     parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
     scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=seed))
     occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
-    return Person(head, look, shape, scene, occlusion, hair, curtain, shirt, vertex_normals(shirt, shirt_faces), seed)
+    return Person(
+        head, look, shape, scene, occlusion, hair, curtain, shirt, vertex_normals(shirt, shirt_faces), seed, v_offset)
 
 
 def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.ndarray) -> Part:

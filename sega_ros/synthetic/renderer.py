@@ -26,6 +26,7 @@ class Lighting:
         [[1.12, 1.06, 0.99], [0.16, 0.18, 0.22], [0.30, 0.32, 0.35]], np.float32))  # [3, 3]
     ambient: np.ndarray = field(default_factory=lambda: np.array(
         [[0.33, 0.35, 0.38], [0.17, 0.14, 0.125]], np.float32))  # [2, 3] from above, from below
+    sky: np.ndarray = field(default_factory=lambda: _unit(0, -1, 0))  # [3] towards the sky
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def render(
     linear = np.empty((height, width, 3), np.float32)
     kernels.shade(
         points, normals, tangents, occlusion, scene.faces, scene.attributes, scene.root, face_at, kind_at, bary_at,
-        scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient,
+        scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient, lighting.sky,
         shadow, matrix, samples == 2, linear)
     out = np.empty((camera.height, camera.width, 3), np.uint8)
     alpha, cloth = np.empty(out.shape[:2], np.uint8), np.empty(out.shape[:2], np.uint8)
