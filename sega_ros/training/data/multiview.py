@@ -50,7 +50,8 @@ class MultiviewSource:
         if (self.root / _CAMERAS).is_file():
             self._folders = {self.root.resolve().name: self.root}
         else:
-            self._folders = {p.name: p for p in sorted(self.root.iterdir()) if (p / 'images').is_dir() or (p / _CAMERAS).is_file()}
+            people = [p for p in sorted(self.root.iterdir()) if (p / 'images').is_dir() or (p / _CAMERAS).is_file()]
+            self._folders = {p.name: p for p in people}
         if not self._folders:
             raise DatasetError(f'{self.root}: nobody found; wanted PERSON/{_CAMERAS} and PERSON/images/FRAME/CAMERA.png')
 
@@ -68,6 +69,8 @@ class MultiviewSource:
         cameras = read_json(path, wanted=_WANTED).get('cameras')
         if not isinstance(cameras, dict) or not cameras:
             raise DatasetError(f'{path}: person {person}: no cameras in it; wanted {_WANTED}')
+        if bad := [name for name in cameras if Path(name).name != name]:
+            raise DatasetError(f'{path}: person {person}: camera {bad[0][:60]!r}: wanted a plain file name without folders')
         return {name: _camera(entry, f'{path}: person {person}, camera {name}') for name, entry in cameras.items()}
 
     def frame_names(self, person: str) -> list[str]:
