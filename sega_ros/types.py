@@ -153,6 +153,16 @@ class GaussianMap:
 
 
 @dataclass(frozen=True)
+class Shell:
+    """Splats off the mesh: hair with its volume, and the bust. Bound rigidly to the head, the torso, or between."""
+
+    splats: Splats  # [N] in the head frame of the photo
+    normals: np.ndarray  # [N, 3] outward
+    fade: np.ndarray  # [N, 2] cosines between normal and camera at which a splat is gone, and at which it is all there
+    torso: np.ndarray  # [N] share of the torso's motion, 0 moves with the head
+
+
+@dataclass(frozen=True)
 class Shot:
     """One picture of a person over a plain background, with all that is known of it; what the decoders train on."""
 
@@ -188,5 +198,5 @@ class Landmarks:
 
 __all__ = [
     'DYNAMIC_REGIONS', 'Camera', 'Capture', 'FlameExpression', 'FlameParams', 'GaussianMap', 'Landmarks', 'Region',
-    'Rendering', 'Shot', 'Splats', 'check_shape', 'replace',
+    'Rendering', 'Shell', 'Shot', 'Splats', 'check_shape', 'replace',
 ]

@@ -9,21 +9,11 @@ from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestE
 from sega_ros.head.atlas import UvAtlas, build_atlas
 from sega_ros.head.model import HeadModel
 from sega_ros.tracking.fit import Identity
-from sega_ros.types import Camera, GaussianMap, Splats, check_shape
+from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
 
 FORMAT = 2  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
-
-
-@dataclass(frozen=True)
-class Shell:
-    """Splats off the mesh: hair with its volume, and the bust. Bound rigidly to the head, the torso, or between."""
-
-    splats: Splats  # [N] in the head frame of the photo
-    normals: np.ndarray  # [N, 3] outward
-    fade: np.ndarray  # [N, 2] cosines between normal and camera at which a splat is gone, and at which it is all there
-    torso: np.ndarray  # [N] share of the torso's motion, 0 moves with the head
 
 
 @dataclass(frozen=True)

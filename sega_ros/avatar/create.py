@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Avatar, Shell
+from sega_ros.avatar.avatar import Avatar
 from sega_ros.avatar.personalise import PersonaliseConfig, personalise, shell_fade
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.shell import NECK_CUT, build_shell
@@ -31,7 +31,7 @@ from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.fit import fit_identity, solve_personal_offset
 from sega_ros.tracking.landmark_model import JAW
 from sega_ros.tracking.landmarks import LandmarkDetector
-from sega_ros.types import Camera, FlameParams, GaussianMap, Region, Splats
+from sega_ros.types import Camera, FlameParams, GaussianMap, Region, Shell, Splats
 
 Progress = Callable[[str, float, np.ndarray | None], None]
 

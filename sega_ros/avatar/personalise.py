@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.photo import Photo
 from sega_ros.camera import project
 from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing, facing_fade
 from sega_ros.render import rasterize
-from sega_ros.types import Camera, GaussianMap, Splats
+from sega_ros.types import Camera, GaussianMap, Shell, Splats
 
 _EDGE = 0.45  # cosine to the camera under which a shell splat keeps its colour
 

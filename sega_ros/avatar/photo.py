@@ -116,12 +116,16 @@ def face_sharpness(face: Landmarks, image: np.ndarray) -> float:
     """Variance of the Laplacian over the face, resampled to 128 px so that the figure does not depend on the resolution."""
     import cv2
 
-    crop, _, _ = _crop(image, face, 1.0, 128)
+    crop, _, _ = crop_image(image, face, 1.0, 128)
     gray = cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)
     return float(cv2.Laplacian(gray[16:-16, 16:-16], cv2.CV_32F).var())
 
 
-def _crop(image: np.ndarray, face: Landmarks, factor: float, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+def crop_image(image: np.ndarray, face: Landmarks, factor: float, size: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """Cut a square of `factor` times the face out of uint8 RGB [H, W, 3], at `size` pixels.
+
+    Returns the cut-out, its corner (x, y) in `image` and its pixels per pixel of `image`.
+    """
     import cv2
 
     low, high = face.points[:468, :2].min(0), face.points[:468, :2].max(0)
@@ -155,7 +159,7 @@ def prepare_photo(image: np.ndarray, detect: Callable[[np.ndarray], list[Landmar
     """
     check_image(image)
     face, warnings = choose_face(detect(image), image)
-    crop, origin, scale = _crop(image, face, CROP_SCALE, CROP_SIZE)
+    crop, origin, scale = crop_image(image, face, CROP_SCALE, CROP_SIZE)
     height, width = image.shape[:2]
     centres = (np.arange(CROP_SIZE) + 0.5) / scale
     inside = ((centres + origin[1] > 0) & (centres + origin[1] < height))[:, None] & (

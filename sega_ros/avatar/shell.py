@@ -7,7 +7,6 @@ its pixels are drawn flat and only for views near the photo's: from the side the
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Shell
 from sega_ros.avatar.hull import Hull, build_hull
 from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.relief import TORSO_BLEND, Relief, head_centre, solve_relief
@@ -15,7 +14,7 @@ from sega_ros.camera import unproject
 from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.head.model import HeadModel
 from sega_ros.raster import TriangleBuffer
-from sega_ros.types import Camera, Region, Splats
+from sega_ros.types import Camera, Region, Shell, Splats
 
 _HAIR_STEP, _BUST_STEP = 3.0, 4.2  # crop pixels between splats
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh

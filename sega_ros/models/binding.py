@@ -208,25 +208,32 @@ def camera_centre(viewmat: np.ndarray) -> np.ndarray:
     return -viewmat[:3, :3].T @ viewmat[:3, 3]
 
 
+def gather(maps: GaussianMap, table: TexelTable) -> GaussianMap:
+    """Texels [T, ...] of a Gaussian map [H, W, ...]."""
+    return GaussianMap(*(getattr(maps, k)[table.index] for k in GaussianMap.__dataclass_fields__))
+
+
 def bind(maps: GaussianMap, table: TexelTable, frames: SurfaceFrames, fade: np.ndarray | None = None) -> Splats:
-    """Splats [T] of a Gaussian map on a posed surface; differentiable in the map (float32).
+    """Splats [T] of a Gaussian map [H, W, ...] on a posed surface: `bind_texels` of its texels in use."""
+    return bind_texels(gather(maps, table), frames, fade)
+
+
+def bind_texels(texels: GaussianMap, frames: SurfaceFrames, fade: np.ndarray | None = None) -> Splats:
+    """Splats [T] of texels [T, ...] on a posed surface; differentiable in the texels (float32).
 
     Args:
-        maps: raw Gaussian map [H, W, ...].
-        table: texels in use.
+        texels: raw Gaussian parameters, one texel a row.
         frames: their frames on the posed mesh.
         fade: opacity factor [T] of `facing_fade`; None keeps everything.
     """
-    rows, cols = table.index
     rotmats, stretch = torch.from_numpy(frames.rotmats), torch.from_numpy(frames.stretch)
-    offset = maps.offset[rows, cols]
-    means = torch.from_numpy(frames.positions) + (rotmats @ offset[..., None]).squeeze(-1)
-    quats = unitquat_mul(rotmat_to_unitquat(rotmats), torch.nn.functional.normalize(maps.rotation[rows, cols], dim=-1))
+    means = torch.from_numpy(frames.positions) + (rotmats @ texels.offset[..., None]).squeeze(-1)
+    quats = unitquat_mul(rotmat_to_unitquat(rotmats), torch.nn.functional.normalize(texels.rotation, dim=-1))
     grow = torch.cat([stretch, stretch.prod(-1, keepdim=True).sqrt()], -1)
-    opacities = torch.sigmoid(maps.opacity[rows, cols])
+    opacities = torch.sigmoid(texels.opacity)
     if fade is not None:
         opacities = opacities * torch.from_numpy(fade)
-    return Splats(means, quats, torch.exp(maps.log_scale[rows, cols]) * grow, opacities, maps.color[rows, cols].clamp(0, 1))
+    return Splats(means, quats, torch.exp(texels.log_scale) * grow, opacities, texels.color.clamp(0, 1))
 
 
 def fuse(static: GaussianMap, dynamic: GaussianMap, dynamic_mask: Tensor) -> GaussianMap:

@@ -182,7 +182,7 @@ def test_tiny_pictures_are_refused_in_words(detect, size):
 def test_crop_shows_the_photo_where_it_says(side):
     """A ramp tells where each pixel comes from; on the way no half pixel is lost."""
     y, x = np.mgrid[:1000, :900].astype(np.float32) + 0.5
-    crop, origin, scale = photos._crop(np.stack([x, y, y], -1), face_at(430.3, 470.8, side, (1000, 900)),
+    crop, origin, scale = photos.crop_image(np.stack([x, y, y], -1), face_at(430.3, 470.8, side, (1000, 900)),
                                        photos.CROP_SCALE, CROP_SIZE)
     assert crop.shape == (CROP_SIZE, CROP_SIZE, 3)
     assert scale == pytest.approx(CROP_SIZE / (photos.CROP_SCALE * side), rel=1e-5)

@@ -1,0 +1,183 @@
+"""What the networks start from and how their outputs change it: photo and geometry give a base, decoders correct it.
+
+An unlearned start is worth much (DESIGN section 5: the face stands at 22 dB without it, at 29 with it), and a correction can be
+held back where the learned prior should have no say.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sega_ros.geometry import unitquat_to_rotmat
+from sega_ros.models.layers import sample_at
+from sega_ros.models.static_decoder import Correction
+from sega_ros.models.uv import UvLayout
+from sega_ros.types import GaussianMap, Shell, Splats
+
+# Raw network outputs to units: a raw 1 is a noticeable change of each.
+_OFFSET, _MAX_OFFSET = 0.001, 0.005  # metres
+_ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
+_MAX_SCALE = 1.0  # natural logarithm
+_SHELL_OFFSET, _SHELL_MAX = 0.003, 0.02  # metres
+
+
+@dataclass(frozen=True)
+class Base:
+    """A person as the photo and the mesh alone give them. T texels, N splats off the mesh."""
+
+    rest: np.ndarray  # [V, 3] neutral mesh, metres
+    color: np.ndarray  # [T, 3] RGB in [0, 1]
+    shut: np.ndarray  # [T, 3] colours for shut lids; 0 where lids play no part
+    seen: np.ndarray  # [T] bool: colour taken from the photo
+    cosine: np.ndarray  # [T] between the surface's normal and the photo's camera
+    offset: np.ndarray  # [T, 3] metres, in the surface's frame
+    log_scale: np.ndarray  # [T, 3]
+    opacity: np.ndarray  # [T] logits
+    eyelids: np.ndarray  # [2] lid closure on the photo
+    at: np.ndarray  # [2, 48, 48] where on the identity crop each coarse texel is, -1 to 1
+    crop: np.ndarray  # [256, 256, 3] uint8: what the identity encoder sees
+    shell: Shell  # hair and bust
+    shell_texel: np.ndarray  # [N] index of the texel under each of its splats
+    shell_at: np.ndarray  # [N, 2] where on the identity crop it is
+    shell_cosine: np.ndarray  # [N] between its normal and the photo's camera
+
+
+@dataclass(frozen=True)
+class BaseInputs:
+    """A base as the static decoder reads it, batch of one."""
+
+    uv: Tensor  # [1, 21, 96, 96]
+    at: Tensor  # [1, 2, 48, 48]
+    crop: Tensor  # [1, 3, 256, 256] in [0, 1]
+    shell: Tensor  # [1, N, 14]
+    shell_uv: Tensor  # [1, N, 2]
+    shell_at: Tensor  # [1, N, 2]
+
+
+def base_inputs(base: Base, layout: UvLayout) -> BaseInputs:
+    """Turn a base into the static decoder's inputs."""
+    maps = layout.spread(np.c_[base.color, base.seen, base.cosine])
+    color, other = torch.from_numpy(maps[:3]), torch.from_numpy(maps[3:])
+    if layout.size != 192:
+        color, other = (F.interpolate(m[None], size=(192, 192), mode='bilinear')[0] for m in (color, other))
+    uv = torch.cat([F.pixel_unshuffle(color, 2), F.avg_pool2d(other, 2), torch.from_numpy(layout.shape_maps(base.rest))])
+    shell = base.shell
+    loose = torch.from_numpy(np.concatenate([
+        10 * shell.splats.means.numpy(), shell.normals, shell.splats.colors.numpy(), shell.splats.opacities.numpy()[:, None],
+        shell.torso[:, None], np.clip(shell.fade[:, :1], -1, 1), base.shell_cosine[:, None],
+        np.log(shell.splats.scales.numpy()[:, :1]) + 6.0], 1).astype(np.float32))
+    crop = torch.from_numpy(base.crop).permute(2, 0, 1)[None].float() / 255
+    return BaseInputs(uv[None], torch.from_numpy(base.at)[None], crop, loose[None],
+                      layout.xy[torch.from_numpy(base.shell_texel)][None], torch.from_numpy(base.shell_at)[None])
+
+
+def _bounded(raw: Tensor, unit: float, limit: float) -> Tensor:
+    return limit * torch.tanh(raw * (unit / limit))
+
+
+@dataclass(frozen=True)
+class TexelCorrection:
+    """A correction at the texels in use, still raw."""
+
+    geometry: Tensor  # [T, 11] offset 3, rotation 4, log scale 3, opacity 1
+    color: Tensor  # [T, 3]
+
+    def __add__(self, other: 'TexelCorrection') -> 'TexelCorrection':
+        return TexelCorrection(self.geometry + other.geometry, self.color + other.color)
+
+
+def at_texels(correction: Correction, layout: UvLayout, index: int = 0) -> TexelCorrection:
+    """Read element `index` of a batch of UV maps at the texels of `layout`."""
+    geometry = sample_at(correction.geometry[index:index + 1], layout.xy[None])[0]
+    if layout.size == correction.color.shape[-1]:
+        color = correction.color[index][(slice(None), *layout.table.index)].T
+    else:
+        color = sample_at(correction.color[index:index + 1], layout.xy[None])[0]
+    return TexelCorrection(geometry, color)
+
+
+def masked(correction: TexelCorrection, mask: Tensor) -> TexelCorrection:
+    """Return the correction where `mask` [T] holds, nothing elsewhere."""
+    keep = mask[:, None].to(correction.color.dtype)
+    return TexelCorrection(correction.geometry * keep, correction.color * keep)
+
+
+def lid_share(base: Base, layout: UvLayout) -> tuple[Tensor, Tensor]:
+    """Texels that lids recolour [K] and the side of each (0 the person's left, 1 right)."""
+    middle = (base.rest[layout.table.corners] * layout.table.bary[..., None]).sum(1)[:, 0]
+    index = np.flatnonzero(base.shut.any(-1))
+    return torch.from_numpy(index), torch.from_numpy((middle[index] <= 0).astype(np.int64))
+
+
+def lid_closure(eyelids: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """How much of the shut eye's colours shows [2], for a closure `eyelids` [2] when the photo's was `start` [2]."""
+    start = np.clip(start, 0, 0.6)
+    share = np.clip((np.asarray(eyelids) - start) / (1 - start), 0, 1)
+    return (share * share * (3 - 2 * share)).astype(np.float32)
+
+
+def base_colors(base: Base, layout: UvLayout, eyelids: np.ndarray) -> Tensor:
+    """Base colours [T, 3] for a lid closure `eyelids` [2]."""
+    color = torch.from_numpy(base.color)
+    index, side = lid_share(base, layout)
+    share = torch.from_numpy(lid_closure(eyelids, base.eyelids))[side, None]
+    return color.index_put((index,), (1 - share) * color[index] + share * torch.from_numpy(base.shut)[index])
+
+
+def corrected(base: Base, color: Tensor, correction: TexelCorrection, displacement: Tensor | None = None) -> GaussianMap:
+    """Gaussian parameters per texel, [T, ...] in the fields of a GaussianMap.
+
+    Args:
+        base: start.
+        color: [T, 3] of `base_colors`.
+        correction: raw, of both decoders together.
+        displacement: [T, 3] metres in the surface's frame, of the deformation VAE.
+    """
+    offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], -1)
+    offset = torch.from_numpy(base.offset) + _bounded(offset, _OFFSET, _MAX_OFFSET)
+    return GaussianMap(
+        offset if displacement is None else offset + displacement,
+        torch.tensor([1.0, 0, 0, 0]) + _ROTATION * rotation,
+        torch.from_numpy(base.log_scale) + _bounded(log_scale, _SCALE, _MAX_SCALE),
+        torch.from_numpy(base.opacity) + _OPACITY * opacity[:, 0],
+        color + _COLOR * correction.color)
+
+
+def corrected_shell(shell: Shell, raw: Tensor) -> Shell:
+    """Shell with the raw corrections [N, 8] of the static decoder applied."""
+    offset, scale, opacity, color = raw.split([3, 1, 1, 3], -1)
+    splats = shell.splats
+    frame = unitquat_to_rotmat(F.normalize(splats.quats, dim=-1))
+    means = splats.means + (frame @ _bounded(offset, _SHELL_OFFSET, _SHELL_MAX)[..., None]).squeeze(-1)
+    logits = torch.logit(splats.opacities.clamp(0.02, 0.98)) + _OPACITY * opacity[:, 0]
+    return replace(shell, splats=Splats(
+        means, splats.quats, splats.scales * torch.exp(_bounded(scale, _SCALE, _MAX_SCALE)), torch.sigmoid(logits),
+        (splats.colors + _COLOR * color).clamp(0, 1)))
+
+
+def base_to_arrays(base: Base) -> dict[str, np.ndarray]:
+    """Arrays of a base, for caches; colours in bytes, the rest in half precision."""
+    out = {f.name: getattr(base, f.name) for f in fields(Base) if f.name != 'shell'}
+    for name in ('color', 'shut'):
+        out[name] = (np.clip(out[name], 0, 1) * 255 + 0.5).astype(np.uint8)
+    for f in fields(Splats):
+        out[f'shell.{f.name}'] = getattr(base.shell.splats, f.name).numpy()
+    out |= {f'shell.{k}': getattr(base.shell, k) for k in ('normals', 'fade', 'torso')}
+    keep = {'rest', 'shell_texel'}
+    return {k: v.astype(np.float16) if v.dtype.kind == 'f' and k not in keep else v for k, v in out.items()}
+
+
+def arrays_to_base(arrays: dict[str, np.ndarray]) -> Base:
+    """Inverse of `base_to_arrays`."""
+    def floats(a: np.ndarray) -> np.ndarray:
+        return np.array(a, np.float32) if a.dtype.kind == 'f' else np.array(a)
+
+    values = {f.name: floats(arrays[f.name]) for f in fields(Base) if f.name != 'shell'}
+    for name in ('color', 'shut'):
+        values[name] = arrays[name].astype(np.float32) / 255
+    splats = Splats(*(torch.from_numpy(floats(arrays[f'shell.{f.name}'])) for f in fields(Splats)))
+    shell = Shell(splats, *(floats(arrays[f'shell.{k}']) for k in ('normals', 'fade', 'torso')))
+    return Base(**values, shell=shell)

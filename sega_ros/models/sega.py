@@ -1,0 +1,103 @@
+"""SEGA as one model (figure 2 of the paper): identity encoder, static decoder, deformation VAE, dynamic decoder."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sega_ros.models.base import (
+    Base,
+    TexelCorrection,
+    at_texels,
+    base_colors,
+    base_inputs,
+    corrected,
+    corrected_shell,
+    masked,
+)
+from sega_ros.models.binding import SurfaceFrames, bind_texels, facing, facing_fade
+from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
+from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
+from sega_ros.models.identity_encoder import IdentityConfig, IdentityEncoder
+from sega_ros.models.layers import sample_at
+from sega_ros.models.static_decoder import StaticConfig, StaticDecoder, StaticOutput
+from sega_ros.models.uv import UvLayout
+from sega_ros.types import GaussianMap, Shell, Splats
+
+
+@dataclass(frozen=True)
+class SegaConfig:
+    """Numbers of all parts."""
+
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
+    deformation: DeformationConfig = field(default_factory=DeformationConfig)
+    static: StaticConfig = field(default_factory=StaticConfig)
+    dynamic: DynamicConfig = field(default_factory=DynamicConfig)
+
+
+@dataclass(frozen=True)
+class PersonOutput:
+    """One person, decoded once: everything that the frames share."""
+
+    base: Base
+    static: StaticOutput
+    texels: TexelCorrection  # [T, ...] the static decoder's, read at the texels
+    shell: Shell  # corrected
+
+
+class Sega(nn.Module):
+    """The four networks."""
+
+    def __init__(self, config: SegaConfig):
+        super().__init__()
+        self.config = config
+        self.identity = IdentityEncoder(config.identity)
+        self.deformation = DeformationVAE(config.deformation)
+        self.static = StaticDecoder(config.static, config.identity.code_width)
+        self.dynamic = DynamicDecoder(config.dynamic, config.static.features, config.static.fine_features,
+                                      config.deformation.latent)
+
+    def decode_person(self, base: Base, layout: UvLayout) -> PersonOutput:
+        """Run what is run once per avatar."""
+        inputs = base_inputs(base, layout)
+        with torch.no_grad():
+            code = self.identity(inputs.crop)
+        static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
+        texels = at_texels(static.correction, layout)
+        return PersonOutput(base, static, texels, corrected_shell(base.shell, static.shell[0]))
+
+    def decode_frames(
+        self, person: PersonOutput, layout: UvLayout, offsets: Tensor, eyelids: np.ndarray, *, sample: bool = False,
+    ) -> tuple[list[GaussianMap], Deformation | None]:
+        """Gaussian parameters [T, ...] of each of K expressions.
+
+        Args:
+            person: of `decode_person`.
+            layout: its UV layout.
+            offsets: [K, 3, 48, 48] posed offsets, metres.
+            eyelids: [K, 2] lid closures.
+            sample: draw the expression feature around its mean (training).
+        """
+        colors = [base_colors(person.base, layout, lids) for lids in eyelids]
+        if self.config.dynamic.regions == 'none':
+            return [corrected(person.base, color, person.texels) for color in colors], None
+        deformation = self.deformation(offsets, sample=sample)
+        count = len(offsets)
+        features, fine = (x.expand(count, -1, -1, -1) for x in (person.static.features, person.static.fine_features))
+        frame = self.dynamic(features, fine, deformation.feature, offsets)
+        mask = layout.dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(layout.dynamic)
+        moved = sample_at(deformation.displacement, layout.xy[None].expand(count, -1, -1)) * layout.dynamic[:, None]
+        return [corrected(person.base, colors[k], person.texels + masked(at_texels(frame, layout, k), mask), moved[k])
+                for k in range(count)], deformation
+
+
+def place_person(
+    texels: GaussianMap, shell: Shell, frames: SurfaceFrames, eye: np.ndarray, *, fade: np.ndarray | None = None,
+) -> Splats:
+    """Splats of a frame as seen from `eye` [3] (head frame); head and torso are one. Differentiable in texels and shell."""
+    on_mesh = bind_texels(texels, frames, facing_fade(frames, eye) if fade is None else fade)
+    low, high = shell.fade.T
+    cosine = facing(shell.splats.means.detach().numpy(), shell.normals, eye)
+    veil = torch.from_numpy(np.clip((cosine - low) / (high - low), 0, 1).astype(np.float32))
+    return Splats.cat([on_mesh, replace(shell.splats, opacities=shell.splats.opacities * veil)])

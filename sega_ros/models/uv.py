@@ -1,0 +1,69 @@
+"""The layout of the UV space that the decoders work in: everything that depends on the head model alone."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sega_ros.head.atlas import UvAtlas, build_atlas
+from sega_ros.head.model import HeadModel
+from sega_ros.models.binding import TexelTable, texel_table, vertex_normals
+from sega_ros.models.static_decoder import COARSE, SIDE
+from sega_ros.types import Region
+
+NECK_CUT = -0.135  # metres over the head's origin: the mesh below is left to the bust
+
+
+@dataclass(frozen=True)
+class UvLayout:
+    """Texels in use and the coarser maps of one head model. T texels."""
+
+    head: HeadModel
+    size: int  # texels of the atlas, square
+    table: TexelTable  # on the mean identity
+    region: np.ndarray  # [T] Region
+    dynamic: Tensor  # [T] bool: decoded per frame
+    xy: Tensor  # [T, 2] place of the texel in UV: right and down, -1 to 1
+    middle: UvAtlas  # 96
+    coarse: UvAtlas  # 48
+
+    @classmethod
+    def build(cls, head: HeadModel, size: int = 192) -> 'UvLayout':
+        """Lay out an atlas of `size` texels; `table` fits the mean identity (see `for_identity`)."""
+        atlas = build_atlas(head, size)
+        height = atlas.points(head.v_template, head.faces)[..., 1]
+        cut = (atlas.region == Region.NECK) & (height < NECK_CUT)
+        # The scalp lies under the hair of the shell and only backs it: a quarter of its texels does, twice as large.
+        grid = np.add.outer(np.arange(size) % 2, np.arange(size) % 2) == 0
+        thinned = (atlas.region == Region.SCALP) & ~grid
+        table = texel_table(head, atlas, head.v_template, ~cut & ~thinned)
+        xy = (np.stack([table.cols, table.rows], -1) + 0.5) * 2 / size - 1
+        return cls(head, size, table, atlas.region[table.rows, table.cols],
+                   torch.from_numpy(atlas.dynamic[table.rows, table.cols]), torch.from_numpy(xy.astype(np.float32)),
+                   build_atlas(head, SIDE), build_atlas(head, COARSE))
+
+    def for_identity(self, rest: np.ndarray) -> TexelTable:
+        """Return the table of a person whose neutral mesh is `rest` [V, 3]."""
+        atlas = build_atlas(self.head, self.size)
+        mask = np.zeros(atlas.size, bool)
+        mask[self.table.rows, self.table.cols] = True
+        return texel_table(self.head, atlas, rest, mask)
+
+    def offsets(self, vertices: np.ndarray, rest: np.ndarray) -> np.ndarray:
+        """Posed offsets in UV [3, 48, 48], metres, head frame; 0 outside of the dynamic regions."""
+        moved = self.coarse.points(vertices - rest, self.head.faces) * self.coarse.dynamic[..., None]
+        return np.ascontiguousarray(moved.transpose(2, 0, 1), np.float32)
+
+    def shape_maps(self, rest: np.ndarray) -> np.ndarray:
+        """Position (decimetres), normal and validity [7, 96, 96] of a neutral mesh `rest` [V, 3]."""
+        normals = vertex_normals(np.ascontiguousarray(rest, np.float32), np.ascontiguousarray(self.head.faces, np.int32))
+        maps = [10 * self.middle.points(rest, self.head.faces), self.middle.points(normals, self.head.faces),
+                self.middle.valid[..., None]]
+        return np.ascontiguousarray(np.concatenate(maps, -1).transpose(2, 0, 1), np.float32)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Per-texel values [T, C] as maps [C, size, size], 0 elsewhere."""
+        out = np.zeros((values.shape[1], self.size, self.size), np.float32)
+        out[:, self.table.rows, self.table.cols] = values.T
+        return out

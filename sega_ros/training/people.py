@@ -1,0 +1,82 @@
+"""People to train on: prepared captures with the base of their photos, in a folder; or synthetic ones, made when asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sega_ros.errors import DatasetError
+from sega_ros.io import atomic_write
+from sega_ros.models.base import Base, arrays_to_base, base_to_arrays
+from sega_ros.models.uv import UvLayout
+from sega_ros.tracking.embedding import LandmarkEmbedding
+from sega_ros.training.data.capture_file import CaptureFolder, HeadTag, Split, save_capture
+from sega_ros.training.examples import capture_start
+from sega_ros.types import Capture
+
+_BASES = 'bases'  # folder beside the captures
+
+
+@dataclass(frozen=True)
+class Person:
+    """A capture and the base of its photo."""
+
+    capture: Capture
+    base: Base
+
+
+class PeopleFolder:
+    """Captures of one split of a folder; bases are made at first use and kept beside them."""
+
+    def __init__(self, folder: Path | str, layout: UvLayout, embedding: LandmarkEmbedding, *, split: Split = 'train'):
+        """Raises DatasetError: no captures of that split."""
+        self._layout, self._embedding = layout, embedding
+        self._tag = HeadTag.of_head(layout.head)
+        self._captures = CaptureFolder(folder, self._tag, split=split)
+        self._bases = Path(folder) / _BASES
+
+    def __len__(self) -> int:
+        return len(self._captures)
+
+    def __getitem__(self, index: int) -> Person:
+        capture = self._captures[index]
+        path = self._bases / f'{capture.name}.npz'
+        if path.is_file():
+            try:
+                return Person(capture, _read_base(path))
+            except (ValueError, KeyError, OSError) as error:
+                raise DatasetError(f'{path}: damaged base of a capture ({error}): delete it, it is made again') from error
+        base = capture_start(self._layout, self._embedding, capture).base
+        self._bases.mkdir(parents=True, exist_ok=True)
+        write_base(path, base)
+        return Person(capture, base)
+
+
+def write_base(path: Path, base: Base) -> None:
+    """Write a base as .npz without pickles, atomically."""
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **base_to_arrays(base))
+    atomic_write(path, buffer.getvalue())
+
+
+def _read_base(path: Path) -> Base:
+    with np.load(path, allow_pickle=False) as file:
+        return arrays_to_base({k: file[k] for k in file.files})
+
+
+def synthesise(folder: Path, layout: UvLayout, embedding: LandmarkEmbedding, seed: int, **options) -> None:
+    """Make the synthetic person of `seed`, with base, into `folder`; does nothing if they are there."""
+    from sega_ros.synthetic.capture import make_capture
+
+    path = folder / f'synthetic-{seed:06d}.npz'
+    if path.is_file():
+        return
+    capture = make_capture(layout.head, seed, **options)
+    (folder / _BASES).mkdir(parents=True, exist_ok=True)
+    write_base(folder / _BASES / f'{capture.name}.npz', capture_start(layout, embedding, capture).base)
+    save_capture(path, capture, HeadTag.of_head(layout.head))
+
+
+__all__ = ['PeopleFolder', 'Person', 'synthesise', 'write_base']
