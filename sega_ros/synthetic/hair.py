@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from sega_ros.head.model import HeadModel
+from sega_ros.raster import vertex_normals
 from sega_ros.synthetic.features import Features, smoothstep
 from sega_ros.synthetic.look import Look
 from sega_ros.types import Region
@@ -36,7 +37,7 @@ class Hair:
 def grow_hair(head: HeadModel, look: Look, features: Features, *, seed: int) -> Hair:
     """Return the hair of a look on `head`'s mean identity."""
     v = head.v_template.astype(np.float64)
-    cover_all, inside = hair_cover(v, seed=seed)
+    cover_all, inside = hair_cover(v, seed=seed, receding=look.receding)
     bare = np.unique(head.faces[np.isin(head.face_region, (Region.EARS, Region.EYES, Region.MOUTH, Region.TEETH))])
     cover_all[bare] = 0
     kept = (cover_all[head.faces] > 0).any(1) & np.isin(head.face_region, (Region.SCALP, Region.FACE, Region.NECK))
@@ -49,17 +50,31 @@ def grow_hair(head: HeadModel, look: Look, features: Features, *, seed: int) -> 
     sides = 0.28 + 0.72 * top + 0.15 * smoothstep(-out[:, 2], 0.3, 0.9)
     thickness = look.hair_length * sides * (0.25 + 0.75 * smoothstep(inside[vertices], 0.0, 0.022))
     return Hair(vertices, faces, _strand_uv(points, faces), cover, thickness, _flow(points, out),
-                np.linspace(0.28, 1.0, SHELLS))
+                shell_heights(SHELLS))
 
 
-def hair_cover(points: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cover [N] in [0, 1] and metres above the hairline [N] of points on the mean identity."""
+def shell_heights(count: int) -> np.ndarray:
+    """Heights [count] of shells over the thickness of the hair."""
+    return np.linspace(0.28, 1.0, count)
+
+
+def hair_cover(points: np.ndarray, *, seed: int, receding: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Cover [N] in [0, 1] and metres above the hairline [N] of points on the mean identity.
+
+    `receding` (metres) moves the line up at the front, most at the temples; from 6 cm on the top is bald.
+    """
     from sega_ros.synthetic.noise import value_noise
 
     around = np.degrees(np.arctan2(np.abs(points[:, 0]), points[:, 2] - _CENTER[2]))
     line = np.interp(around, _HAIRLINE[:, 0], _HAIRLINE[:, 1])
+    if receding:
+        temples = np.exp(-(((around - 38) / 22) ** 2))
+        line = line + receding * (0.55 + 0.6 * temples) * smoothstep(around, 88, 62)
     inside = points[:, 1] - line + 0.0025 * value_noise(points, scale=0.012, seed=seed + 40)
-    return smoothstep(inside, -0.004, 0.007), inside
+    cover = smoothstep(inside, -0.004, 0.007)
+    if receding > 0.04:  # the crown goes bald as well
+        cover = cover * smoothstep(points[:, 1], 0.125 - 1.2 * (receding - 0.04), 0.100 - 1.2 * (receding - 0.04))
+    return cover, inside
 
 
 def _flow(points: np.ndarray, out: np.ndarray) -> np.ndarray:
@@ -128,6 +143,10 @@ class Curtain:
     attributes: np.ndarray  # [K, 3, 3] u across, v along the strands, cover
     level: np.ndarray  # [K] alpha test
     flow: np.ndarray  # [C, 3] direction of the strands
+    normals: np.ndarray  # [C, 3]
+    root: np.ndarray  # [K] 0 root to 1 tip
+    occlusion: np.ndarray  # [C]
+    casts: np.ndarray  # [K] bool
 
 
 # Sheets of a curtain: alpha level, metres outwards.
@@ -166,5 +185,7 @@ def hang_curtain(look: Look, width: float, *, seed: int) -> Curtain:
         flow.append(np.gradient(sheet_points, axis=0).reshape(-1, 3))
     flow = np.concatenate(flow)
     flow /= np.maximum(np.linalg.norm(flow, axis=1, keepdims=True), 1e-9)
-    return Curtain(np.concatenate(points).astype(np.float32), np.concatenate(faces), np.concatenate(attributes),
-                   np.concatenate(level), flow.astype(np.float32))
+    points, faces = np.concatenate(points).astype(np.float32), np.concatenate(faces)
+    level = np.concatenate(level)
+    return Curtain(points, faces, np.concatenate(attributes), level, flow.astype(np.float32), vertex_normals(points, faces),
+                   0.35 + 0.6 * level, np.full(len(points), 0.85), level < 0.35)

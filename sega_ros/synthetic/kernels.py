@@ -8,7 +8,7 @@ import math
 import numba
 import numpy as np
 
-SKIN, EYE, MOUTH, HAIR, CLOTH = range(5)  # materials
+SKIN, EYE, MOUTH, HAIR, CLOTH, BEARD, FRAME = range(7)  # materials; a frame is that of glasses
 NOTHING = 255  # no triangle there
 _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
 _EDGE = 1e-5  # barycentric slack, so that shared edges leave no gaps
@@ -164,7 +164,8 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
         faces, attributes, root: [F, 3], [F, 3, 3], [F] height above the scalp in [0, 1] (hair).
         face_at, kind_at, bary_at: what `draw_triangles` found.
         skin: [S, S, 4] linear RGB and gloss.
-        hair_color, cloth_color: [2, 3] root and tip; dark and light.
+        hair_color: [3, 2, 3] root and tip of hair and beard; the glasses' frame twice.
+        cloth_color: [2, 3] dark and light.
         lights, light_colors: [3, 3] unit directions towards key, fill and rim light; linear RGB.
         ambient: [2, 3] from above, from below.
         sky: [3] unit direction towards above.
@@ -179,6 +180,11 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
             kind = kind_at[row, column]
             if kind == NOTHING or (sparse and _shaded_at(kind_at, row, column)):
                 continue
+            colors = 0  # which of the hair's
+            if kind == BEARD:
+                kind, colors = HAIR, 1
+            elif kind == FRAME:
+                colors = 2
             f = face_at[row, column]
             u, v, w = bary_at[row, column, 0], bary_at[row, column, 1], bary_at[row, column, 2]
             a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -205,11 +211,15 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
                 tone = 0.82 + 0.36 * abs(math.sin(math.floor(s * 512.0) * 12.9898)) ** 2
                 for k in range(3):
                     t[k] *= scale
-                    texel[k] = (hair_color[0, k] * (1 - tip) + hair_color[1, k] * tip) * tone
+                    texel[k] = (hair_color[colors, 0, k] * (1 - tip) + hair_color[colors, 1, k] * tip) * tone
             elif kind == CLOTH:
                 weave = 0.5 + 0.5 * math.sin(s * 2600.0) * math.sin(q * 2600.0)
                 for k in range(3):
                     texel[k] = cloth_color[0, k] * (1 - weave) + cloth_color[1, k] * weave
+            elif kind == FRAME:
+                for k in range(3):
+                    texel[k] = hair_color[2, 0, k]
+                texel[3] = 2.0
             else:
                 _texel(skin, s, q, texel)
             sx = light_matrix[0, 0] * p[0] + light_matrix[0, 1] * p[1] + light_matrix[0, 2] * p[2] + light_matrix[0, 3]
@@ -273,7 +283,7 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
                 if m == 0:
                     strength *= lit
                 for k in range(3):
-                    tint = 0.3 + 2.0 * hair_color[1, k] if kind == HAIR else 1.0
+                    tint = 0.3 + 2.0 * hair_color[colors, 1, k] if kind == HAIR else 1.0
                     out[row, column, k] += light_colors[m, k] * strength * tint
     if sparse:
         for row in range(height):

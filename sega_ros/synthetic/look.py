@@ -24,6 +24,34 @@ _BACKDROP = ((0.46, 0.50, 0.54), (0.55, 0.50, 0.44), (0.40, 0.47, 0.44), (0.50, 
 
 
 @dataclass(frozen=True)
+class Style:
+    """How the locks of a way to wear hair grow."""
+
+    comb: str  # 'part' sideways, 'back', 'forward', 'tie' to the back of the head, 'up', 'out'
+    locks: int
+    steps: int = 9  # points along a lock
+    hangs: bool = False  # cut at a height rather than at a length; falls over the ears
+    fringe: bool = False  # covers the forehead down to a height
+    tail: str = ''  # 'bun' or 'tail' at the back of the head
+    sprawl: float = 0.15  # how much neighbours differ in direction
+
+
+BEARDS = ('moustache', 'goatee', 'short', 'full', 'long')
+GLASSES = ('round', 'rectangular', 'aviator')
+
+# By name; hair without locks ('bald', 'buzz') is a layer of shells alone.
+STYLES = {
+    'crop': Style('up', 620, 6, sprawl=0.35), 'forward': Style('forward', 620, 6, sprawl=0.3),
+    'side part': Style('part', 620, 8, sprawl=0.12), 'slick back': Style('back', 620, 8, sprawl=0.08),
+    'tousled': Style('up', 620, 8, sprawl=0.7),
+    'fringe': Style('forward', 760, 13, hangs=True, fringe=True, sprawl=0.10),
+    'medium': Style('part', 760, 13, hangs=True, sprawl=0.12), 'long': Style('part', 860, 16, hangs=True, sprawl=0.10),
+    'curly': Style('out', 1000, 13, sprawl=0.3), 'afro': Style('out', 1300, 9, sprawl=0.25),
+    'bun': Style('tie', 560, 10, tail='bun', sprawl=0.02), 'ponytail': Style('tie', 560, 12, tail='tail', sprawl=0.02),
+}
+
+
+@dataclass(frozen=True)
 class Look:
     """Appearance of one person; colours are sRGB in [0, 1]."""
 
@@ -41,6 +69,36 @@ class Look:
     hair_curtain: float  # metres that hair hangs below the ears; 0: short hair
     cloth: np.ndarray  # [3]
     backdrop: np.ndarray  # [3]
+    # What only varied people have; the values here leave it out.
+    style: str = ''  # of STYLES, 'bald' or 'buzz'; '': the plain hair of `hair_length` and `hair_curtain`
+    part: float = 0.0  # metres to the left of the middle where the hair parts
+    receding: float = 0.0  # metres that the hairline has gone up
+    scalp: float = 0.65  # [0, 1] of the hair's colour that the scalp under it has
+    hair_volume: float = 0.012  # metres between scalp and the outermost locks
+    hair_end: float = 0.0  # height where hanging hair ends, metres
+    lock_length: float = 0.04  # metres, on top of short hair
+    lock_width: float = 0.007  # metres
+    sides: float = 0.5  # length at the sides over that on top
+    curl: float = 0.0  # metres that locks swing
+    curl_length: float = 0.05  # metres of one swing
+    droop: float = 0.5  # how much curly hair falls
+    tie_height: float = 0.0  # metres above the usual where drawn-back hair meets
+    bun: float = 0.03  # metres, radius
+    fringe_height: float = 0.055  # metres where a fringe ends
+    strands: int = -1  # which strand texture; -1: the seed's own
+    beard: str = ''  # of BEARDS
+    beard_length: float = 0.0  # metres
+    beard_hair: np.ndarray | None = None  # [2, 3] root and tip
+    brow_color: np.ndarray | None = None  # [3]
+    brow_height: float = 1.0  # thickness over the usual, at the same number of hairs
+    shadow: float = 0.0  # [0, 1] make-up on the lids
+    shadow_color: np.ndarray | None = None  # [3]
+    blush: float = 0.0  # [0, 1]
+    liner: float = 0.0  # [0, 1] lines around the eyes
+    glasses: str = ''  # of GLASSES
+    glasses_color: np.ndarray | None = None  # [3]
+    collar: str = 'crew'  # of body.COLLARS
+    folds: bool = False  # skin folds with the expression
 
     @classmethod
     def draw(cls, seed: int) -> 'Look':
@@ -68,7 +126,9 @@ class Look:
     @classmethod
     def vary(cls, seed: int) -> 'Look':
         """Draw a look from the whole variety of people; equal seeds give equal people."""
-        return cls.draw(seed)
+        from sega_ros.synthetic.variety import draw_varied
+
+        return draw_varied(seed)
 
 
 def skin_color(tone: float) -> np.ndarray:

@@ -10,11 +10,13 @@ from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.raster import vertex_normals
 from sega_ros.synthetic import body, kernels
+from sega_ros.synthetic.beard import grow_beard
 from sega_ros.synthetic.features import Features, find_features, smoothstep
-from sega_ros.synthetic.hair import SHELLS, Curtain, Hair, grow_hair, hang_curtain, shell_points, strand_texture
-from sega_ros.synthetic.look import Look
+from sega_ros.synthetic.hair import Curtain, Hair, grow_hair, hang_curtain, shell_points, strand_texture
+from sega_ros.synthetic.look import STYLES, Look
 from sega_ros.synthetic.renderer import Drawing, Lighting, Scene, render, srgb_to_linear
 from sega_ros.synthetic.skin import LIP_DEPTH, paint
+from sega_ros.synthetic.strands import grow_locks, measure_bust
 from sega_ros.types import Camera, FlameParams, Region
 
 _SHAPE_SPREAD = 0.7  # standard deviations of identity: people, not caricatures
@@ -39,14 +41,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Person:
-    """One synthetic identity, ready to be drawn; the scene's parts are head, hair shells, hair curtain and shirt."""
+    """One synthetic identity, ready to be drawn; the scene's parts are head, hair shells (scalp, beard), hair curtain, glasses and shirt."""
 
     head: HeadModel
     look: Look
     shape: np.ndarray  # [S]
     scene: Scene
     occlusion: np.ndarray  # [V] of all parts
-    hair: Hair
+    hairs: tuple[Hair, ...]  # on the scalp; a beard
     curtain: Curtain | None
     shirt: np.ndarray  # [V', 3] head frame at rest
     shirt_normals: np.ndarray  # [V', 3]
@@ -57,13 +59,6 @@ class Person:
     def poser(self) -> Poser:
         """Poses this identity."""
         return Poser(self.head, self.shape, v_offset=self.v_offset)
-
-    @cached_property
-    def curtain_normals(self) -> np.ndarray:
-        """Normals [C, 3] of the hair curtain in the head frame; none without one."""
-        if self.curtain is None:
-            return np.zeros((0, 3), np.float32)
-        return vertex_normals(self.curtain.points, self.curtain.faces)
 
 
 def make_person(
@@ -83,17 +78,24 @@ def make_person(
     features = find_features(head)
     neck = rest[np.unique(head.faces[head.face_region == Region.NECK])]
     shirt, shirt_faces, shirt_uv = body.shirt(neck)
-    hair, curtain = grow_hair(head, look, features, seed=seed), None
-    parts = [_head_part(head, rest, features, neck), _shell_part(hair)]
-    if look.hair_curtain:
+    hairs, curtain = (grow_hair(head, look, features, seed=seed),), None
+    if look.beard:
+        hairs += (grow_beard(head, look, features, seed=seed),)
+    parts = [_head_part(head, rest, features, neck), *map(_shell_part, hairs, (kernels.HAIR, kernels.BEARD))]
+    if look.style in STYLES:
+        normals = vertex_normals(shirt, shirt_faces)
+        bust = measure_bust(head, rest, shirt, normals, ears=STYLES[look.style].hangs)
+        curtain = grow_locks(head, rest, look, bust, seed=seed)
+        parts.append(_curtain_part(curtain))
+    elif look.hair_curtain:
         ears = rest[np.unique(head.faces[head.face_region == Region.EARS])]
         curtain = hang_curtain(look, float(np.abs(ears[:, 0]).mean()), seed=seed)
         parts.append(_curtain_part(curtain))
     parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
-    scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=seed))
+    scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=look.strands if look.strands >= 0 else seed))
     occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
     return Person(
-        head, look, shape, scene, occlusion, hair, curtain, shirt, vertex_normals(shirt, shirt_faces), seed, v_offset)
+        head, look, shape, scene, occlusion, hairs, curtain, shirt, vertex_normals(shirt, shirt_faces), seed, v_offset)
 
 
 def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.ndarray) -> Part:
@@ -118,22 +120,23 @@ def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.n
     return Part(len(rest), faces, uv, material, level, np.zeros(len(faces)), ~np.isin(region, _INSIDE), sky, region)
 
 
-def _shell_part(hair: Hair) -> Part:
+def _shell_part(hair: Hair, material: int) -> Part:
     # From the outermost shell inwards, so that the depth test drops most of the inner ones early.
-    order = np.arange(SHELLS)[::-1]
+    shells = len(hair.heights)
+    order = np.arange(shells)[::-1]
     faces = np.concatenate([hair.faces + k * len(hair.vertices) for k in order])
     attributes = np.concatenate([hair.uv, hair.cover[hair.faces][..., None]], 2)
     heights = np.repeat(hair.heights[order], len(hair.faces))
     return Part(
-        SHELLS * len(hair.vertices), faces, np.tile(attributes, (SHELLS, 1, 1)), np.full(len(faces), kernels.HAIR),
-        heights * 0.97, heights, np.repeat(order == SHELLS // 2, len(hair.faces)),
+        shells * len(hair.vertices), faces, np.tile(attributes, (shells, 1, 1)), np.full(len(faces), material),
+        heights * 0.97, heights, np.repeat(order == shells // 2, len(hair.faces)),
         np.repeat(0.35 + 0.65 * hair.heights, len(hair.vertices)))
 
 
 def _curtain_part(curtain: Curtain) -> Part:
     n = len(curtain.faces)
     return Part(len(curtain.points), curtain.faces, curtain.attributes, np.full(n, kernels.HAIR), -curtain.level * 0.97,
-                0.35 + 0.6 * curtain.level, curtain.level < 0.35, np.full(len(curtain.points), 0.85))
+                curtain.root, curtain.casts, curtain.occlusion)
 
 
 def _shirt_part(points: np.ndarray, faces: np.ndarray, uv: np.ndarray) -> Part:
@@ -147,6 +150,8 @@ def _assemble(parts: list[Part], look: Look, skin: np.ndarray, strands: np.ndarr
     """Concatenate the parts into one list of triangles over one list of vertices."""
     starts = np.cumsum([0] + [p.points for p in parts])
     cloth = srgb_to_linear(look.cloth)
+    beard = look.hair if look.beard_hair is None else look.beard_hair
+    frame = np.zeros((2, 3)) if look.glasses_color is None else np.stack([look.glasses_color] * 2)
 
     def joined(name: str, dtype):
         return np.ascontiguousarray(np.concatenate([getattr(p, name) for p in parts]), dtype)
@@ -157,7 +162,7 @@ def _assemble(parts: list[Part], look: Look, skin: np.ndarray, strands: np.ndarr
         level=joined('level', np.float32), root=joined('root', np.float32), casts=joined('casts', bool),
         region=np.concatenate([np.broadcast_to(p.region, len(p.faces)) for p in parts]).astype(np.uint8),
         skin=skin, strands=strands,
-        hair_color=srgb_to_linear(look.hair).astype(np.float32),
+        hair_color=srgb_to_linear(np.stack([look.hair, beard, frame])).astype(np.float32),
         cloth_color=np.stack([cloth * 0.9, cloth * 1.08]).astype(np.float32))
 
 
@@ -205,17 +210,19 @@ def draw_truth(
         background: [H, W, 3] float32 linear RGB (default: the person's backdrop).
         samples: per pixel side, for anti-aliasing.
     """
-    hair, view = person.hair, camera.viewmat
+    view = camera.viewmat
     torso = view if rest_viewmat is None else rest_viewmat
     mesh = person.poser.pose(replace(params, shape=person.shape))
     normals = vertex_normals(mesh, person.head.faces)
-    scalp, scalp_normals = mesh[hair.vertices], normals[hair.vertices]
-    points = [_moved(mesh, view), _moved(shell_points(hair, scalp, scalp_normals, hair.flow), view)]
-    directions = [_turned(normals, view), np.tile(_turned(scalp_normals, view), (SHELLS, 1))]
-    strands = [np.zeros_like(mesh), np.tile(_turned(hair.flow + 0.35 * scalp_normals, view), (SHELLS, 1))]
+    points, directions, strands = [_moved(mesh, view)], [_turned(normals, view)], [np.zeros_like(mesh)]
+    for hair in person.hairs:
+        skin, skin_normals, shells = mesh[hair.vertices], normals[hair.vertices], len(hair.heights)
+        points.append(_moved(shell_points(hair, skin, skin_normals, hair.flow), view))
+        directions.append(np.tile(_turned(skin_normals, view), (shells, 1)))
+        strands.append(np.tile(_turned(hair.flow + 0.35 * skin_normals, view), (shells, 1)))
     if person.curtain is not None:
         points.append(_moved(person.curtain.points, view))
-        directions.append(_turned(person.curtain_normals, view))
+        directions.append(_turned(person.curtain.normals, view))
         strands.append(_turned(person.curtain.flow, view))
     points.append(_moved(person.shirt, torso))
     directions.append(_turned(person.shirt_normals, torso))

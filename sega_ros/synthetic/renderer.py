@@ -52,7 +52,7 @@ class Scene:
     region: np.ndarray  # [F] uint8: Region of the head's surface, NONE for hair and clothes
     skin: np.ndarray  # [S, S, 4] float32 linear RGB and gloss
     strands: np.ndarray  # [S', S'] float32
-    hair_color: np.ndarray  # [2, 3] float32 linear
+    hair_color: np.ndarray  # [3, 2, 3] float32 linear: root and tip of hair and beard; the glasses' frame twice
     cloth_color: np.ndarray  # [2, 3] float32 linear
 
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 
 from sega_ros.head.model import HeadModel
+from sega_ros.synthetic.beard import beard_cover
 from sega_ros.synthetic.features import LIP_OUTLINE, ByIdentity, Features, smoothstep
 from sega_ros.synthetic.hair import hair_cover
 from sega_ros.synthetic.look import Look
@@ -124,8 +125,10 @@ def _skin(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np
     color, lips = _lips(color, p, texels.region, look, features, seed)
     color = _lids(color, p, texels.normals, texels.region, look, features)
     color = _brows(color, p, look, features, seed)
-    hairy = hair_cover(p, seed=seed)[0] * np.isin(texels.region, (Region.SCALP, Region.FACE))
-    color = _mix(color, look.hair[0], 0.65 * hairy)
+    hairy = hair_cover(p, seed=seed, receding=look.receding)[0] * np.isin(texels.region, (Region.SCALP, Region.FACE))
+    color = _mix(color, look.hair[0], look.scalp * hairy)
+    if look.beard:
+        color = _mix(color, look.beard_hair[0], 0.7 * beard_cover(p, look, features, seed=seed))
     oily = 0.55 + 0.5 * _spot(p, features.nose_tip, 0.014) + 0.25 * _spot(p, [0, 0.08, 0.05], 0.03)
     gloss = np.clip(oily + 0.25 * pores + 0.12 * mottle, 0.1, 1.5) * (1 - 0.4 * (texels.region == Region.NECK))
     return color, np.where(lips > 0.01, gloss + 1.1 * lips, gloss)
