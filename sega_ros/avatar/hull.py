@@ -120,13 +120,10 @@ class _Skull:
 
         The scalp first: seen from its middle the jaw lies before the neck, and their mean would be neither.
         """
-        found = []
-        for tree, radius in self._parts:
-            distance, index = tree.query(directions, 6)
-            weight = 1 / (distance + 1e-3) ** 2
-            found.append((distance[:, 0], (radius[index] * weight).sum(1) / weight.sum(1)))
-        (scalp, inner), (_, other) = found
-        return np.where(scalp < _APART, inner, other), scalp < _APART
+        radius, distance = _nearby(self._parts[0], directions)
+        scalp = distance < _APART
+        radius[~scalp] = _nearby(self._parts[1], directions[~scalp])[0]
+        return radius, scalp
 
     def beside_ears(self, points: np.ndarray) -> np.ndarray:
         """Which points [N, 3] (camera frame) lie below the ears' top and before their middle: there a cheek begins."""
@@ -139,6 +136,14 @@ class _Skull:
 
     def _to_head(self, points: np.ndarray) -> np.ndarray:
         return (points - self.translation) @ self.rotation
+
+
+def _nearby(part: tuple[cKDTree, np.ndarray], directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean radius [N] of the points of `part` nearest to unit `directions` [N, 3], and the distance [N] to the first of them."""
+    tree, radius = part
+    distance, index = tree.query(directions, 6)
+    weight = 1 / (distance + 1e-3) ** 2
+    return (radius[index] * weight).sum(1) / weight.sum(1), distance[:, 0]
 
 
 def _silhouette(skull: _Skull, hair: np.ndarray) -> _Silhouette | None:

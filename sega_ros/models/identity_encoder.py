@@ -19,7 +19,7 @@ CROP = 256  # pixels, square
 class IdentityConfig:
     """Sizes of the encoder."""
 
-    widths: tuple[int, int, int] = (32, 64, 128)  # after two, four and eight times smaller
+    widths: tuple[int, int, int] = (24, 48, 96)  # after two, four and eight times smaller
     code_width: int = 48
     codes: int = 1024
     embedding: int = 64

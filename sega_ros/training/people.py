@@ -38,8 +38,12 @@ class PeopleFolder:
     def __len__(self) -> int:
         return len(self._captures)
 
+    def capture(self, index: int) -> Capture:
+        """Return a capture without its base."""
+        return self._captures[index]
+
     def __getitem__(self, index: int) -> Person:
-        capture = self._captures[index]
+        capture = self.capture(index)
         path = self._bases / f'{capture.name}.npz'
         if path.is_file():
             try:

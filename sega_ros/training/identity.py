@@ -1,0 +1,121 @@
+"""Stage `identity`: the VQ-VAE on pictures of faces, and its embedding on pairs of pictures of the same person.
+
+Pictures come from captures (several per person) and from a folder of photographs (one per person), cut out by one convention.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sega_ros.camera import project
+from sega_ros.head.skinning import Poser
+from sega_ros.losses import edges, photometric
+from sega_ros.models.crop import identity_crop
+from sega_ros.models.identity_encoder import IdentityDecoder, IdentityEncoder
+from sega_ros.training.decoders import StepResult
+from sega_ros.types import Capture, Shot
+
+_MAX_TURN = 0.75  # cosine between the face's axis and the way to the camera under which a shot tells little of a person
+
+
+@dataclass(frozen=True)
+class IdentityLoss:
+    """How much each term counts."""
+
+    edges: float = 0.5
+    commitment: float = 0.25
+    contrast: float = 0.05
+    temperature: float = 0.1
+    bypass: float = 0.3  # share of the steps without quantisation: the latents themselves must make sense as well
+
+
+class IdentityStep(nn.Module):
+    """One step's loss; holds the library's codebook while training."""
+
+    def __init__(self, encoder: IdentityEncoder, weights: IdentityLoss):
+        from vector_quantize_pytorch import VectorQuantize
+
+        super().__init__()
+        self.encoder, self.decoder, self.weights = encoder, IdentityDecoder(encoder.config), weights
+        self.quantiser = VectorQuantize(
+            dim=encoder.config.code_width, codebook_size=encoder.config.codes, use_cosine_sim=True, decay=0.98,
+            threshold_ema_dead_code=1, kmeans_init=True, kmeans_iters=10, commitment_weight=1.0, accept_image_fmap=True)
+
+    def forward(self, images: Tensor) -> StepResult:
+        """Pictures [2 B, 3, 256, 256] in [0, 1]: the first and the second half show the same B people."""
+        w = self.weights
+        deepest = self.encoder.features(images)[-1]
+        latents = self.encoder.continuous(deepest)
+        quantised, _, commitment = self.quantiser(latents)
+        bypass = torch.rand(len(images), 1, 1, 1) < w.bypass
+        found = self.decoder(torch.where(bypass, latents, quantised))
+        pictures, targets = found.movedim(1, -1), images.movedim(1, -1)
+        weights = _inner(targets)
+        first, second = self.encoder.embed(deepest).chunk(2)
+        likeness = first @ second.T / w.temperature
+        same = torch.arange(len(first))
+        terms = {
+            'photometric': photometric(pictures, targets, weights), 'edges': w.edges * edges(pictures, targets, weights),
+            'commitment': w.commitment * commitment.sum(),
+            'contrast': w.contrast * 0.5 * (F.cross_entropy(likeness, same) + F.cross_entropy(likeness.T, same)),
+        }
+        return StepResult(sum(terms.values()), {k: v.detach() for k, v in terms.items()}, pictures.detach())
+
+    @torch.no_grad()
+    def keep_codebook(self) -> None:
+        """Copy the library's codebook into the encoder."""
+        self.encoder.codebook.copy_(F.normalize(self.quantiser.codebook, dim=1))
+
+
+def _inner(images: Tensor) -> Tensor:
+    """Weights [B, H, W]: the middle, where the face is, counts threefold."""
+    out = torch.ones(images.shape[:3])
+    height, width = images.shape[1:3]
+    out[:, height // 4:-height // 8, width // 4:-width // 4] = 3
+    return out
+
+
+def shot_crop(layout, embedding, capture: Capture, shot: Shot) -> np.ndarray:
+    """Cut out of a shot, person over grey, uint8 [256, 256, 3], by the known place of the face."""
+    poser = Poser(layout.head, capture.shape, v_offset=capture.v_offset)
+    points = project(embedding.points(poser.pose(shot.params), layout.head.faces), shot.camera)[0]
+    alpha = shot.alpha.astype(np.float32)[..., None] / 255
+    color = (shot.image - (1 - alpha) * 255 * shot.background) / np.maximum(alpha, 0.05)
+    return identity_crop(np.clip(color, 0, 255).astype(np.float32), alpha[..., 0], points)
+
+
+def is_frontal(shot: Shot) -> bool:
+    """Whether the camera sees enough of the face."""
+    return bool(-shot.camera.viewmat[2, 2] > _MAX_TURN)
+
+
+def draw_pairs(
+    people, layout, embedding, *, batch: int, seed: int, start: int = 0, rank: int = 0, world: int = 1,
+) -> Iterator[tuple[Tensor]]:
+    """Endless batches [2 batch, 3, 256, 256]: two pictures each of `batch` people, colours and mirror image varied."""
+    step = start
+    while True:
+        rng = np.random.default_rng([seed, 11, step, rank])
+        pictures = []
+        for index in rng.choice(len(people), size=batch, replace=len(people) < batch):
+            capture = people.capture(int(index))
+            shots = [s for s in capture.shots if is_frontal(s)] or list(capture.shots)
+            second = shots[int(rng.integers(len(shots)))]
+            pictures.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, second)])
+        stacked = np.stack(pictures, 1).reshape(2 * batch, 256, 256, 3)
+        yield (_varied(stacked, rng),)
+        step += 1
+
+
+def _varied(pictures: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Vary brightness, contrast and colour, and mirror half of the pictures [B, H, W, 3] uint8."""
+    out = pictures.astype(np.float32) / 255
+    gain = rng.uniform(0.8, 1.25, (len(out), 1, 1, 1)) * rng.uniform(0.94, 1.06, (len(out), 1, 1, 3))
+    out = np.clip((out - 0.5) * rng.uniform(0.85, 1.15, (len(out), 1, 1, 1)) + 0.5, 0, 1) * gain
+    mirrored = rng.random(len(out)) < 0.5
+    out[mirrored] = out[mirrored, :, ::-1]
+    return torch.from_numpy(np.clip(out, 0, 1).astype(np.float32)).permute(0, 3, 1, 2).contiguous()
