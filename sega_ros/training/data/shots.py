@@ -11,11 +11,11 @@ from sega_ros.raster import rasterize_triangles
 from sega_ros.tracking.matting import matte
 from sega_ros.training.data.crop import cut_window, window_camera
 from sega_ros.training.data.views import View
-from sega_ros.types import DYNAMIC_REGIONS, FlameParams, Region, Shot
+from sega_ros.types import DYNAMIC_REGIONS, Camera, FlameParams, Region, Shot
 
 # What synthetic captures show: some shoulders below, hair above.
 TARGET = np.array([0.0, 0.012, -0.02])  # head frame, metres: middle of the window
-EXTENT = 0.435  # metres that fill it
+EXTENT = 0.435  # metres that fill it, where the picture holds as much
 BACKGROUND = np.full(3, 0.5, np.float32)
 _NEAR = 0.15  # metres: nearer cameras see no head
 _HAIR = 0.035  # metres that short hair stands off the scalp
@@ -37,7 +37,7 @@ def make_shot(
     centre, depth = project(TARGET, camera)
     if depth < _NEAR or not (0 <= centre[0] < camera.width and 0 <= centre[1] < camera.height):
         return None
-    side = float(np.sqrt(camera.fx * camera.fy)) * EXTENT / float(depth)
+    centre, side = _window(camera, centre, float(np.sqrt(camera.fx * camera.fy)) * EXTENT / float(depth))
     window = window_camera(camera, centre, side, size)
     image, alpha = _cut_out(view, centre, side, size)
     if (alpha > 127).mean() < _MIN_COVER:
@@ -46,27 +46,35 @@ def make_shot(
     pixels, z = project(poser.pose(params), window)
     buffer = rasterize_triangles(np.c_[pixels, z], head.faces, size, size, perspective=True)
     region = np.where(buffer.face < 0, 0, head.face_region[np.maximum(buffer.face, 0)])
-    return Shot(image, alpha, person & _near_head(region, window, viewmat, size), person & np.isin(region, DYNAMIC_REGIONS),
+    return Shot(image, alpha, person & _near_head(region, window, size), person & np.isin(region, DYNAMIC_REGIONS),
                 BACKGROUND, window, params)
+
+
+def _window(camera: Camera, centre: np.ndarray, side: float) -> tuple[np.ndarray, float]:
+    """Centre and side, px, of the window nearest to the wanted one that lies inside of the picture.
+
+    Beyond the picture's edge nobody knows what is person and what is background.
+    """
+    side = min(side, camera.width, camera.height)
+    return np.clip(centre, side / 2, np.array([camera.width, camera.height]) - side / 2), side
 
 
 def _cut_out(view: View, centre: np.ndarray, side: float, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Person over the plain background, uint8 RGB [size, size, 3], and the matte [size, size] uint8."""
     image = cut_window(view.image, centre, side, size)
-    inside = cut_window(np.ones(view.image.shape[:2], np.float32), centre, side, size) > 0.99
     if view.alpha is None:
-        found = matte(image, inside)
+        found = matte(image)
         alpha, color = found.alpha, found.color
     else:
         from pymatting import estimate_foreground_ml
 
-        alpha = cut_window(view.alpha, centre, side, size).astype(np.float32) / 255 * inside
+        alpha = cut_window(view.alpha, centre, side, size).astype(np.float32) / 255
         color = np.clip(estimate_foreground_ml(image.astype(np.float64) / 255, alpha.astype(np.float64)), 0, 1)
     laid = alpha[..., None] * color + (1 - alpha[..., None]) * BACKGROUND
     return np.round(laid * 255).astype(np.uint8), np.round(alpha * 255).astype(np.uint8)
 
 
-def _near_head(region: np.ndarray, camera, viewmat: np.ndarray, size: int) -> np.ndarray:
+def _near_head(region: np.ndarray, camera: Camera, size: int) -> np.ndarray:
     """Where a pixel of the person is taken for skin or hair [size, size] bool.
 
     No network here tells hair from clothes: above the ears everything is head, below what lies near its surface.
@@ -74,13 +82,13 @@ def _near_head(region: np.ndarray, camera, viewmat: np.ndarray, size: int) -> np
     """
     import cv2
 
-    pixels_per_metre = size / EXTENT
+    pixels_per_metre = camera.fx / float(camera.viewmat[2, 3])
     radius = max(1, round(_HAIR * pixels_per_metre))
     disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
     surface = (region != Region.NONE) & (region != Region.NECK)
     near = cv2.dilate(surface.astype(np.uint8), disk) > 0
     origin, _ = project(np.zeros(3), camera)
-    down = -viewmat[:2, 1]
+    down = -camera.viewmat[:2, 1]
     y, x = np.mgrid[:size, :size] + 0.5
     above = (x - origin[0]) * down[0] + (y - origin[1]) * down[1] < 0
     return near | above
