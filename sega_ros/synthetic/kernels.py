@@ -8,7 +8,7 @@ import math
 import numba
 import numpy as np
 
-SKIN, EYE, MOUTH, HAIR, CLOTH, BEARD, FRAME = range(7)  # materials; a frame is that of glasses
+SKIN, EYE, MOUTH, HAIR, CLOTH, BEARD, FRAME, LENS = range(8)  # materials; a frame is that of glasses
 NOTHING = 255  # no triangle there
 _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
 _EDGE = 1e-5  # barycentric slack, so that shared edges leave no gaps
@@ -69,6 +69,8 @@ def draw_triangles(xyz, faces, attributes, level, material, strands, inverse_dep
         area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
         # y is down: what faces the camera has a negative area.
         if area == 0.0 or (area > 0.0 and level[f] >= 0.0) or min(az, bz, cz) <= 0.0:
+            continue
+        if material[f] == LENS:  # see `glaze`
             continue
         left, right = max(0, math.ceil(min(ax, bx, cx) - 0.5)), min(width - 1, math.floor(max(ax, bx, cx) - 0.5))
         top, bottom = max(0, math.ceil(min(ay, by, cy) - 0.5)), min(height - 1, math.floor(max(ay, by, cy) - 0.5))
@@ -294,6 +296,51 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
                         i, j = (row, column ^ 1) if source == 1 else (row & ~1, column & ~1)
                         for k in range(3):
                             out[row, column, k] = out[i, j, k]
+
+
+@numba.njit(cache=True, nogil=True, fastmath=_FAST)
+def glaze(xyz, points, normals, faces, lights, light_colors, inverse_depth, linear):
+    """Lay clear glass over what was shaded: it takes a little light and adds its highlights.
+
+    Args:
+        xyz, points, normals: [V, 3] pixels and camera z; camera frame.
+        faces: [F, 3] of the glass.
+        lights, light_colors: [3, 3] as in `shade`.
+        inverse_depth, linear: [H, W], [H, W, 3]: what is there; glass behind it is not seen.
+    """
+    height, width = inverse_depth.shape
+    n = np.zeros(3, np.float32)
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ax, ay, bx, by, cx, cy = xyz[a, 0], xyz[a, 1], xyz[b, 0], xyz[b, 1], xyz[c, 0], xyz[c, 1]
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if area == 0.0:
+            continue
+        inverse = 1.0 / area
+        for row in range(max(0, math.ceil(min(ay, by, cy) - 0.5)), min(height - 1, math.floor(max(ay, by, cy) - 0.5)) + 1):
+            for column in range(max(0, math.ceil(min(ax, bx, cx) - 0.5)), min(width - 1, math.floor(max(ax, bx, cx) - 0.5)) + 1):
+                x, y = column + 0.5, row + 0.5
+                u = ((bx - x) * (cy - y) - (by - y) * (cx - x)) * inverse
+                v = ((cx - x) * (ay - y) - (cy - y) * (ax - x)) * inverse
+                w = 1.0 - u - v
+                if u < 0.0 or v < 0.0 or w < 0.0:
+                    continue
+                if u / xyz[a, 2] + v / xyz[b, 2] + w / xyz[c, 2] <= inverse_depth[row, column]:
+                    continue
+                for k in range(3):
+                    n[k] = u * normals[a, k] + v * normals[b, k] + w * normals[c, k]
+                ex, ey, ez = -points[a, 0], -points[a, 1], -points[a, 2]
+                far = 1.0 / math.sqrt(ex * ex + ey * ey + ez * ez)
+                facing = abs(n[0] * ex + n[1] * ey + n[2] * ez) * far
+                veil = 0.012 + 0.25 * (1 - facing) ** 4
+                for k in range(3):
+                    linear[row, column, k] *= 0.94 - veil
+                for m in range(3):
+                    hx, hy, hz = lights[m, 0] + ex * far, lights[m, 1] + ey * far, lights[m, 2] + ez * far
+                    scale = 1.0 / math.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
+                    gleam = max(0.0, (n[0] * hx + n[1] * hy + n[2] * hz) * scale)
+                    for k in range(3):
+                        linear[row, column, k] += light_colors[m, k] * (0.10 * gleam**120 + 0.4 * veil)
 
 
 @numba.njit(cache=True, nogil=True, fastmath=_FAST)

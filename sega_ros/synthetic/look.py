@@ -96,6 +96,7 @@ class Look:
     blush: float = 0.0  # [0, 1]
     liner: float = 0.0  # [0, 1] lines around the eyes
     glasses: str = ''  # of GLASSES
+    rim: float = 0.0018  # metres, thickness of their rims
     glasses_color: np.ndarray | None = None  # [3]
     collar: str = 'crew'  # of body.COLLARS
     folds: bool = False  # skin folds with the expression

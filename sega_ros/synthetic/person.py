@@ -12,6 +12,8 @@ from sega_ros.raster import vertex_normals
 from sega_ros.synthetic import body, kernels
 from sega_ros.synthetic.beard import grow_beard
 from sega_ros.synthetic.features import Features, find_features, smoothstep
+from sega_ros.synthetic.folds import Folds, find_folds, folded
+from sega_ros.synthetic.glasses import Glasses, fit_glasses
 from sega_ros.synthetic.hair import Curtain, Hair, grow_hair, hang_curtain, shell_points, strand_texture
 from sega_ros.synthetic.look import STYLES, Look
 from sega_ros.synthetic.renderer import Drawing, Lighting, Scene, render, srgb_to_linear
@@ -50,10 +52,12 @@ class Person:
     occlusion: np.ndarray  # [V] of all parts
     hairs: tuple[Hair, ...]  # on the scalp; a beard
     curtain: Curtain | None
+    glasses: Glasses | None
     shirt: np.ndarray  # [V', 3] head frame at rest
     shirt_normals: np.ndarray  # [V', 3]
     seed: int
     v_offset: np.ndarray | None = None  # [V, 3] metres added to the head's template
+    folds: Folds | None = None  # of the skin, with the expression
 
     @cached_property
     def poser(self) -> Poser:
@@ -91,11 +95,15 @@ def make_person(
         ears = rest[np.unique(head.faces[head.face_region == Region.EARS])]
         curtain = hang_curtain(look, float(np.abs(ears[:, 0]).mean()), seed=seed)
         parts.append(_curtain_part(curtain))
+    glasses = fit_glasses(head, rest, look.glasses, thickness=look.rim) if look.glasses else None
+    if glasses:
+        parts.append(_glasses_part(glasses))
     parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
     scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=look.strands if look.strands >= 0 else seed))
     occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
-    return Person(
-        head, look, shape, scene, occlusion, hairs, curtain, shirt, vertex_normals(shirt, shirt_faces), seed, v_offset)
+    folds = find_folds(head, look, features, size=texture_size, seed=seed) if look.folds else None
+    return Person(head, look, shape, scene, occlusion, hairs, curtain, glasses, shirt, vertex_normals(shirt, shirt_faces), seed,
+                  v_offset, folds)
 
 
 def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.ndarray) -> Part:
@@ -137,6 +145,13 @@ def _curtain_part(curtain: Curtain) -> Part:
     n = len(curtain.faces)
     return Part(len(curtain.points), curtain.faces, curtain.attributes, np.full(n, kernels.HAIR), -curtain.level * 0.97,
                 curtain.root, curtain.casts, curtain.occlusion)
+
+
+def _glasses_part(glasses: Glasses) -> Part:
+    faces = np.concatenate([glasses.frame, glasses.lenses])
+    material = np.repeat([kernels.FRAME, kernels.LENS], [len(glasses.frame), len(glasses.lenses)])
+    return Part(len(glasses.points), faces, np.zeros((len(faces), 3, 3)), material, np.zeros(len(faces)), np.zeros(len(faces)),
+                np.zeros(len(faces), bool), np.full(len(glasses.points), 0.9))
 
 
 def _shirt_part(points: np.ndarray, faces: np.ndarray, uv: np.ndarray) -> Part:
@@ -224,6 +239,10 @@ def draw_truth(
         points.append(_moved(person.curtain.points, view))
         directions.append(_turned(person.curtain.normals, view))
         strands.append(_turned(person.curtain.flow, view))
+    if person.glasses is not None:
+        points.append(_moved(person.glasses.points, view))
+        directions.append(_turned(person.glasses.normals, view))
+        strands.append(np.zeros_like(person.glasses.points))
     points.append(_moved(person.shirt, torso))
     directions.append(_turned(person.shirt_normals, torso))
     strands.append(np.zeros_like(person.shirt))
@@ -231,7 +250,10 @@ def draw_truth(
         background = body.backdrop(person.look.backdrop, (camera.height, camera.width), seed=person.seed)
     middle = _moved(np.array([[0, 0, -0.02]]), view)[0]
     joined = [np.concatenate(x).astype(np.float32) for x in (points, directions, strands)]
-    return render(person.scene, joined[0], joined[1], joined[2], person.occlusion, camera, background,
+    scene = person.scene
+    if person.folds is not None:
+        scene = replace(scene, skin=folded(scene.skin, person.folds, params.expression))
+    return render(scene, joined[0], joined[1], joined[2], person.occlusion, camera, background,
                   lighting or Lighting(), shadow_center=middle, samples=samples)
 
 

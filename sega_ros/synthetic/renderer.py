@@ -1,6 +1,7 @@
 """Draws a synthetic person: visibility, one shadow map, skin, eye, hair and cloth shading, anti-aliasing."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -55,6 +56,13 @@ class Scene:
     hair_color: np.ndarray  # [3, 2, 3] float32 linear: root and tip of hair and beard; the glasses' frame twice
     cloth_color: np.ndarray  # [2, 3] float32 linear
 
+    @cached_property
+    def glass(self) -> np.ndarray:
+        """Triangles [n, 3] of the lenses of glasses."""
+        from sega_ros.synthetic import kernels
+
+        return np.ascontiguousarray(self.faces[self.material == kernels.LENS])
+
 
 def render(
     scene: Scene, points: np.ndarray, normals: np.ndarray, tangents: np.ndarray, occlusion: np.ndarray,
@@ -94,6 +102,8 @@ def render(
         points, normals, tangents, occlusion, scene.faces, scene.attributes, scene.root, face_at, kind_at, bary_at,
         scene.skin, scene.hair_color, scene.cloth_color, lighting.directions, lighting.colors, lighting.ambient, lighting.sky,
         shadow, matrix, samples == 2, linear)
+    if len(scene.glass):
+        kernels.glaze(xyz, points, normals, scene.glass, lighting.directions, lighting.colors, inverse_depth, linear)
     out = np.empty((camera.height, camera.width, 3), np.uint8)
     alpha, cloth = np.empty(out.shape[:2], np.uint8), np.empty(out.shape[:2], np.uint8)
     kernels.finish(linear, kind_at, background, samples, tone_curve(), out, alpha, cloth)

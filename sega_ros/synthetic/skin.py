@@ -121,6 +121,7 @@ def _skin(texels: Texels, look: Look, features: Features, seed: int) -> tuple[np
     color *= 1 + (0.018 * broad + strength * mottle)[:, None] * [0.7, 1.0, 1.05] + (0.018 * pores)[:, None]
     color = _freckles(color, p, look, features, seed)
     color = _wrinkles(color, p, look, features)
+    color = _make_up(color, p, look, features)
     color = _stubble(color, p, texels.normals, look, features, seed)
     color, lips = _lips(color, p, texels.region, look, features, seed)
     color = _lids(color, p, texels.normals, texels.region, look, features)
@@ -187,6 +188,17 @@ def _wrinkles(color, p, look: Look, features: Features) -> np.ndarray:
     return color * (1 - np.clip(lines, 0, 1.3)[:, None] * (0.02 + 0.16 * look.age) * np.array([0.8, 1.0, 1.0]))
 
 
+def _make_up(color, p, look: Look, features: Features) -> np.ndarray:
+    """Blush on the cheeks, shadow on the upper lids."""
+    if look.blush:
+        cheeks = _both(p, features.eyes[0] + np.array([0.014, -0.033, 0.0]), [0.02, 0.014, 0.04])
+        color = _mix(color, look.skin * [1.0, 0.72, 0.74], 0.5 * look.blush * cheeks)
+    if look.shadow:
+        lids = _both(p, features.eyes[0] + np.array([0.002, 0.0085, 0.012]), [0.015, 0.0055, 0.02])
+        color = _mix(color, look.shadow_color, 0.75 * look.shadow * np.clip(lids, 0, 1) * (p[:, 2] > 0))
+    return color
+
+
 def _stubble(color, p, normals, look: Look, features: Features, seed: int) -> np.ndarray:
     if look.stubble <= 0:
         return color
@@ -247,6 +259,8 @@ def _lids(color, p, normals, region, look: Look, features: Features) -> np.ndarr
             outer = smoothstep(np.abs(p[near, 0]) - abs(eye[0]), -0.014, 0.002)
             lashes = np.exp(-((away / 0.0014) ** 2)) * smoothstep(facing, -0.2, 0.1)
             lashes *= (0.3 + 0.7 * above) * (0.55 + 0.45 * outer)
+            if look.liner:
+                lashes = np.maximum(lashes, look.liner * np.exp(-((away / 0.0022) ** 2)) * (0.4 + 0.6 * above))
             c = _mix(c, look.hair[0] * 0.25, 0.95 * lashes)
         color[near] = c
     return color
@@ -263,7 +277,7 @@ def _brows(color, p, look: Look, features: Features, seed: int) -> np.ndarray:
                               & (p[:, 0] * eye[0] > 0))
         at = np.stack([origin[1] - p[near, 1], p[near, 0] - origin[0]]) / pitch
         cover = map_coordinates(canvas, at, order=1, mode='constant')
-        hair = look.hair[0] * 0.75 + look.hair[1] * 0.1
+        hair = look.hair[0] * 0.75 + look.hair[1] * 0.1 if look.brow_color is None else look.brow_color
         color[near] = _mix(color[near], hair, np.clip(cover, 0, 0.92))
     return color
 
@@ -279,7 +293,7 @@ def brow_canvas(look: Look, features: Features, index: int, seed: int) -> tuple[
     eye = np.abs(features.eyes[index])
     for _ in range(int(420 * look.brows)):
         along = rng.beta(1.1, 1.2)
-        thick = 0.0036 * look.brows * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
+        thick = 0.0036 * look.brows * look.brow_height * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
         across = rng.uniform(-1, 1)
         x = eye[0] - 0.0175 + 0.038 * along
         y = eye[1] + 0.0148 + 0.0080 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2 + across * thick

@@ -53,7 +53,7 @@ def draw_varied(seed: int) -> Look:
     look = _with_brows(look, natural, masculine, rng)
     look = _with_make_up(look, masculine, rng)
     if rng.random() < 0.10 + 0.14 * age:
-        look = replace(look, glasses=str(rng.choice(GLASSES)), glasses_color=np.array(_FRAMES[rng.integers(len(_FRAMES))]))
+        look = replace(look, glasses=str(rng.choice(GLASSES)), rim=float(rng.uniform(0.0012, 0.0034)), glasses_color=np.array(_FRAMES[rng.integers(len(_FRAMES))]))
     return look
 
 
