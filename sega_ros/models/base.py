@@ -78,31 +78,34 @@ def _bounded(raw: Tensor, unit: float, limit: float) -> Tensor:
     return limit * torch.tanh(raw * (unit / limit))
 
 
-@dataclass(frozen=True)
-class TexelCorrection:
-    """A correction at the texels in use, still raw."""
-
-    geometry: Tensor  # [T, 11] offset 3, rotation 4, log scale 3, opacity 1
-    color: Tensor  # [T, 3]
-
-    def __add__(self, other: 'TexelCorrection') -> 'TexelCorrection':
-        return TexelCorrection(self.geometry + other.geometry, self.color + other.color)
+def in_units(correction: Correction) -> Correction:
+    """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray."""
+    offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], 1)
+    geometry = torch.cat([_bounded(offset, _OFFSET, _MAX_OFFSET), _ROTATION * rotation,
+                          _bounded(log_scale, _SCALE, _MAX_SCALE), _OPACITY * opacity], 1)
+    return Correction(geometry, _COLOR * correction.color)
 
 
-def at_texels(correction: Correction, layout: UvLayout, index: int = 0) -> TexelCorrection:
-    """Read element `index` of a batch of UV maps at the texels of `layout`."""
-    geometry = sample_at(correction.geometry[index:index + 1], layout.xy[None])[0]
-    if layout.size == correction.color.shape[-1]:
-        color = correction.color[index][(slice(None), *layout.table.index)].T
+def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianMap:
+    """Read element `index` of a batch of changes (`in_units`) at the texels of `layout`: [T, ...]."""
+    geometry = sample_at(change.geometry[index:index + 1], layout.xy[None])[0]
+    if layout.size == change.color.shape[-1]:
+        color = change.color[index][(slice(None), *layout.table.index)].T
     else:
-        color = sample_at(correction.color[index:index + 1], layout.xy[None])[0]
-    return TexelCorrection(geometry, color)
+        color = sample_at(change.color[index:index + 1], layout.xy[None])[0]
+    offset, rotation, log_scale, opacity = geometry.split([3, 4, 3, 1], -1)
+    return GaussianMap(offset, rotation, log_scale, opacity[:, 0], color)
 
 
-def masked(correction: TexelCorrection, mask: Tensor) -> TexelCorrection:
-    """Return the correction where `mask` [T] holds, nothing elsewhere."""
-    keep = mask[:, None].to(correction.color.dtype)
-    return TexelCorrection(correction.geometry * keep, correction.color * keep)
+def added(texels: GaussianMap, change: GaussianMap, mask: Tensor | None = None) -> GaussianMap:
+    """Texels [T, ...] with a change added, where `mask` [T] bool holds."""
+    def one(name: str) -> Tensor:
+        delta = getattr(change, name)
+        if mask is not None:
+            delta = delta * (mask if delta.dim() == 1 else mask[:, None]).to(delta.dtype)
+        return getattr(texels, name) + delta
+
+    return GaussianMap(*(one(f.name) for f in fields(GaussianMap)))
 
 
 def lid_share(base: Base, layout: UvLayout) -> tuple[Tensor, Tensor]:
@@ -127,23 +130,12 @@ def base_colors(base: Base, layout: UvLayout, eyelids: np.ndarray) -> Tensor:
     return color.index_put((index,), (1 - share) * color[index] + share * torch.from_numpy(base.shut)[index])
 
 
-def corrected(base: Base, color: Tensor, correction: TexelCorrection, displacement: Tensor | None = None) -> GaussianMap:
-    """Gaussian parameters per texel, [T, ...] in the fields of a GaussianMap.
-
-    Args:
-        base: start.
-        color: [T, 3] of `base_colors`.
-        correction: raw, of both decoders together.
-        displacement: [T, 3] metres in the surface's frame, of the deformation VAE.
-    """
-    offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], -1)
-    offset = torch.from_numpy(base.offset) + _bounded(offset, _OFFSET, _MAX_OFFSET)
-    return GaussianMap(
-        offset if displacement is None else offset + displacement,
-        torch.tensor([1.0, 0, 0, 0]) + _ROTATION * rotation,
-        torch.from_numpy(base.log_scale) + _bounded(log_scale, _SCALE, _MAX_SCALE),
-        torch.from_numpy(base.opacity) + _OPACITY * opacity[:, 0],
-        color + _COLOR * correction.color)
+def base_texels(base: Base, layout: UvLayout, eyelids: np.ndarray) -> GaussianMap:
+    """Gaussian parameters [T, ...] of the base for a lid closure `eyelids` [2]."""
+    count = len(base.color)
+    rotation = torch.tensor([1.0, 0, 0, 0]).expand(count, 4)
+    return GaussianMap(torch.from_numpy(base.offset), rotation, torch.from_numpy(base.log_scale), torch.from_numpy(base.opacity),
+                       base_colors(base, layout, eyelids))
 
 
 def corrected_shell(shell: Shell, raw: Tensor) -> Shell:

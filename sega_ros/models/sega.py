@@ -6,16 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sega_ros.models.base import (
-    Base,
-    TexelCorrection,
-    at_texels,
-    base_colors,
-    base_inputs,
-    corrected,
-    corrected_shell,
-    masked,
-)
+from sega_ros.models.base import Base, added, at_texels, base_inputs, base_texels, corrected_shell, in_units
 from sega_ros.models.binding import SurfaceFrames, bind_texels, facing, facing_fade
 from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
@@ -42,7 +33,7 @@ class PersonOutput:
 
     base: Base
     static: StaticOutput
-    texels: TexelCorrection  # [T, ...] the static decoder's, read at the texels
+    texels: GaussianMap  # [T, ...] the static decoder's changes of the texels
     shell: Shell  # corrected
 
 
@@ -64,7 +55,7 @@ class Sega(nn.Module):
         with torch.no_grad():
             code = self.identity(inputs.crop)
         static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
-        texels = at_texels(static.correction, layout)
+        texels = at_texels(in_units(static.correction), layout)
         return PersonOutput(base, static, texels, corrected_shell(base.shell, static.shell[0]))
 
     def decode_frames(
@@ -79,17 +70,17 @@ class Sega(nn.Module):
             eyelids: [K, 2] lid closures.
             sample: draw the expression feature around its mean (training).
         """
-        colors = [base_colors(person.base, layout, lids) for lids in eyelids]
+        start = [added(base_texels(person.base, layout, lids), person.texels) for lids in eyelids]
         if self.config.dynamic.regions == 'none':
-            return [corrected(person.base, color, person.texels) for color in colors], None
+            return start, None
         deformation = self.deformation(offsets, sample=sample)
         count = len(offsets)
         features, fine = (x.expand(count, -1, -1, -1) for x in (person.static.features, person.static.fine_features))
-        frame = self.dynamic(features, fine, deformation.feature, offsets)
+        frame = in_units(self.dynamic(features, fine, deformation.feature, offsets))
         mask = layout.dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(layout.dynamic)
         moved = sample_at(deformation.displacement, layout.xy[None].expand(count, -1, -1)) * layout.dynamic[:, None]
-        return [corrected(person.base, colors[k], person.texels + masked(at_texels(frame, layout, k), mask), moved[k])
-                for k in range(count)], deformation
+        out = [added(texels, at_texels(frame, layout, k), mask) for k, texels in enumerate(start)]
+        return [replace(texels, offset=texels.offset + moved[k]) for k, texels in enumerate(out)], deformation
 
 
 def place_person(
