@@ -108,7 +108,7 @@ def _nasolabial(p, features: Features) -> np.ndarray:
     t = np.clip((features.nose_tip[1] - p[:, 1]) / (features.nose_tip[1] - features.mouth[1]), -0.3, 1.4)
     fold = 0.0195 + 0.0135 * np.clip(t, 0, 2) ** 1.2
     reach = smoothstep(t, -0.2, 0.15) * smoothstep(t, 1.3, 0.85)
-    return 1.1 * _crease(x - fold, 0.0015) * reach * (p[:, 2] > 0.01)
+    return 1.6 * _crease(x - fold, 0.0019) * reach * (p[:, 2] > 0.01)
 
 
 def _nose(p, features: Features) -> np.ndarray:
