@@ -21,6 +21,7 @@ import numpy as np
 
 from sega_ros.errors import CameraError, DatasetError, ImageError
 from sega_ros.io import VideoReader
+from sega_ros.training.data.clips import read_frames
 from sega_ros.training.data.color import check_color_matrix, correct_color
 from sega_ros.training.data.views import (
     MAX_SIDE,
@@ -200,16 +201,10 @@ class NersembleSource:
         return View(serial, image, alpha, camera)
 
     def _decode(self, kind: str, person: str, sequence: str, serial: str, indices: list[int]) -> list[np.ndarray]:
-        wanted, found, count = set(indices), [], 0
-        with self._open(kind, person, sequence, serial) as clip:
-            for image in clip:
-                if count in wanted:
-                    found.append(image)
-                count += 1
-                if len(found) == len(indices):
-                    return found
-        raise DatasetError(f'{self._clip(kind, person, sequence, serial)}: {_where(person, sequence, serial)}: holds {count} '
-                           f'frames, wanted frame {max(indices)}; {_FETCH}')
+        try:
+            return read_frames(self._clip(kind, person, sequence, serial), indices)
+        except (CameraError, ImageError, DatasetError) as e:
+            raise DatasetError(f'{_where(person, sequence, serial)}: {e}; {_FETCH}') from e
 
     def _open(self, kind: str, person: str, sequence: str, serial: str) -> VideoReader:
         try:

@@ -11,7 +11,7 @@ import numpy as np
 from sega_ros.errors import DatasetError
 from sega_ros.types import Camera
 
-MAX_SIDE = 1604  # px: a face needs no more, and sixteen full NeRSemble pictures a moment would fill the memory
+MAX_SIDE = 1100  # px: shots need no more, and 12 moments of 16 cameras stay under half a gigabyte
 _MAX_JSON = 16 * 1024 * 1024
 _ORTHONORMAL = 1e-2  # written with few digits, a rotation is still one
 

@@ -1,5 +1,6 @@
 """Whole data sets in their real layouts: loader, tracking, file; resumable, and one bad person does not stop the rest."""
 
+import json
 import shutil
 
 import numpy as np
@@ -82,3 +83,35 @@ def test_a_library_that_fails_costs_one_person_only(tmp_path, truth, head, embed
 
     report = prepare(Source(), tmp_path, head, embedding, frames=1, config=SMALL)
     assert report.failed == {'bad': 'FloatingPointError: surprise'} and list(report.written) == ['good']
+
+
+def run_cli(capsys, *argv):
+    from sega_ros.cli import main
+
+    status = main([str(a) for a in argv])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_the_command(capsys, tmp_path, truth, tag):
+    folder = write_multiview(tmp_path / 'in', 'anna', truth)
+    shutil.copytree(folder, tmp_path / 'in/bert')
+    (tmp_path / 'in/bert/cameras.json').unlink()
+    argv = ('data', 'prepare', tmp_path / 'in', '--format', 'multiview', '--out', tmp_path / 'out', '--size', 64, '--frames', 1)
+    status, out, err = run_cli(capsys, *argv, '--json')
+    result = json.loads(out)
+    assert status == 0 and list(result['written']) == ['anna'] and result['written']['anna']['shots'] == 4
+    assert 'no such file' in result['failed']['bert'] and 'warning: bert' in err
+    assert load_capture(tmp_path / 'out/anna.npz', tag).photo.image.shape == (128, 128, 3)
+    status, out, _ = run_cli(capsys, *argv)
+    assert status == 0 and '0 people written, 1 were there already, 1 failed' in out
+
+
+def test_the_command_refuses(capsys, tmp_path):
+    (tmp_path / 'in/anna/images').mkdir(parents=True)
+    argv = ('data', 'prepare', tmp_path / 'in', '--format', 'multiview', '--out', tmp_path / 'out')
+    for more, match in (((), 'not one of 1 people could be prepared'), (('--size', 8), '--size: wanted 32 to 1024'),
+                        (('--frames', 0), '--frames: wanted 1 to 200')):
+        status, _, err = run_cli(capsys, *argv, *more)
+        assert status == 1 and match in err
+    assert run_cli(capsys, *argv[:4], 'flame', '--out', 'x')[0] == 2

@@ -9,6 +9,8 @@ from dataset_people import SERIALS, SIZE, clip_path, write_clip, write_multiview
 
 from sega_ros.camera import project
 from sega_ros.errors import DatasetError
+from sega_ros.training.data import clips
+from sega_ros.training.data.clips import read_frames
 from sega_ros.training.data.color import TERMS, check_color_matrix, correct_color
 from sega_ros.training.data.multiview import MultiviewSource
 from sega_ros.training.data.nersemble import NersembleSource
@@ -127,7 +129,7 @@ def test_what_nersemble_lacks_is_named(broken, spoil, match):
 
 
 def test_a_clip_that_is_too_short_is_named(nersemble):
-    with pytest.raises(DatasetError, match=r'participant 017, sequence EXP-1-head, camera \d+: holds 2 frames, wanted frame 7'):
+    with pytest.raises(DatasetError, match=r'017, sequence EXP-1-head, camera \d+: .*mp4: holds 2 frames, wanted frame 7'):
         NersembleSource(nersemble).load('017', 'EXP-1-head', [0, 7])
 
 
@@ -209,6 +211,34 @@ def test_colour_correction():
     assert correct_color(np.zeros((1, 1, 3), np.uint8), matrix)[0, 0].tolist() == [0, 188, 0]
     with pytest.raises(DatasetError, match=r'found shape \[3, 6\]'):
         check_color_matrix(np.zeros((3, 6)).tolist(), name='x')
+
+
+@pytest.mark.parametrize('indices', [[0], [0, 1, 30], [29, 60, 61, 119], [24], [3, 50, 118]])
+def test_sought_frames_are_the_right_ones(clip, indices):
+    """Every frame carries its number as two brightnesses; the encoder uses frames of both directions."""
+    assert [number(f) for f in read_frames(clip, indices)] == indices
+
+
+def test_a_sought_clip_that_is_too_short(clip, monkeypatch):
+    with pytest.raises(DatasetError, match='holds 120 frames, wanted frame 120'):
+        read_frames(clip, [0, 120])
+    monkeypatch.setattr(clips, '_sought', lambda *_: None)  # a decoder that can't seek
+    assert [number(f) for f in read_frames(clip, [5, 119])] == [5, 119]
+    assert read_frames(clip, []) == []
+
+
+@pytest.fixture(scope='module')
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp('clip') / 'a.mp4'
+    frames = np.zeros((120, 64, 48, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        frame[:32], frame[32:] = 15 * (i % 16), 15 * (i // 16)
+    write_clip(path, list(frames))
+    return path
+
+
+def number(frame):
+    return round(frame[4:28].mean() / 15) + 16 * round(frame[36:60].mean() / 15)
 
 
 def test_spread_and_poses():
