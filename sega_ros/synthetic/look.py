@@ -41,9 +41,9 @@ GLASSES = ('round', 'rectangular', 'aviator')
 
 # By name; hair without locks ('bald', 'buzz') is a layer of shells alone.
 STYLES = {
-    'crop': Style('up', 620, 6, sprawl=0.35), 'forward': Style('forward', 620, 6, sprawl=0.3),
+    'crop': Style('up', 760, 6, sprawl=0.25), 'forward': Style('forward', 620, 6, sprawl=0.3),
     'side part': Style('part', 620, 8, sprawl=0.12), 'slick back': Style('back', 620, 8, sprawl=0.08),
-    'tousled': Style('up', 620, 8, sprawl=0.7),
+    'tousled': Style('up', 760, 8, sprawl=0.4),
     'fringe': Style('forward', 760, 13, hangs=True, fringe=True, sprawl=0.10),
     'medium': Style('part', 760, 13, hangs=True, sprawl=0.12), 'long': Style('part', 860, 16, hangs=True, sprawl=0.10),
     'curly': Style('out', 1000, 13, sprawl=0.3), 'afro': Style('out', 1300, 9, sprawl=0.25),
@@ -70,6 +70,7 @@ class Look:
     cloth: np.ndarray  # [3]
     backdrop: np.ndarray  # [3]
     # What only varied people have; the values here leave it out.
+    traits: tuple[float, ...] = ()  # amounts of `traits.NAMES` in the shape
     style: str = ''  # of STYLES, 'bald' or 'buzz'; '': the plain hair of `hair_length` and `hair_curtain`
     part: float = 0.0  # metres to the left of the middle where the hair parts
     receding: float = 0.0  # metres that the hairline has gone up

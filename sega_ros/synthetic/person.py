@@ -19,6 +19,7 @@ from sega_ros.synthetic.look import STYLES, Look
 from sega_ros.synthetic.renderer import Drawing, Lighting, Scene, render, srgb_to_linear
 from sega_ros.synthetic.skin import LIP_DEPTH, paint
 from sega_ros.synthetic.strands import grow_locks, measure_bust
+from sega_ros.synthetic.traits import trait_shape
 from sega_ros.types import Camera, FlameParams, Region
 
 _SHAPE_SPREAD = 0.7  # standard deviations of identity: people, not caricatures
@@ -78,6 +79,8 @@ def make_person(
     look = look or Look.draw(seed)
     rng = np.random.default_rng([seed, 3])
     shape = (rng.standard_normal(head.n_shape) * _SHAPE_SPREAD).clip(-1.8, 1.8).astype(np.float32)
+    if look.traits:
+        shape = (shape + trait_shape(head, look.traits)).clip(-2.5, 2.5)
     rest = Poser(head, shape, v_offset=v_offset).rest
     features = find_features(head)
     neck = rest[np.unique(head.faces[head.face_region == Region.NECK])]

@@ -155,7 +155,7 @@ def _comb(look: Look, points: np.ndarray, roots: np.ndarray, share: float) -> np
         ahead = smoothstep(roots[:, 2], -0.05, -0.01) * smoothstep(0.062 - np.abs(roots[:, 0]), 0.0, 0.02)
         wanted = np.stack([side * above * (0.8 - 0.5 * ahead), -0.2 - 1.3 * (1 - above), 1.1 * ahead - 0.5 * (1 - ahead) * above], 1)
     elif kind == 'up':
-        sweep = out * 0.9 + np.array([look.part * 14, 0.1, 0.35])
+        sweep = out * 0.55 + np.array([look.part * 18 + 0.15, 0.0, 0.5])
         return sweep * top[:, None] + np.stack([zero, -0.9 * (1 - top), -0.5 * (1 - top)], 1)
     else:  # 'out'
         return out + np.stack([zero, -look.droop * (0.3 + share) + zero, zero], 1)

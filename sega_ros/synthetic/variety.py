@@ -52,9 +52,18 @@ def draw_varied(seed: int) -> Look:
     look = _with_beard(look, masculine, rng)
     look = _with_brows(look, natural, masculine, rng)
     look = _with_make_up(look, masculine, rng)
+    look = replace(look, traits=_draw_traits(tone, age, masculine, rng))
     if rng.random() < 0.10 + 0.14 * age:
         look = replace(look, glasses=str(rng.choice(GLASSES)), rim=float(rng.uniform(0.0012, 0.0034)), glasses_color=np.array(_FRAMES[rng.integers(len(_FRAMES))]))
     return look
+
+
+def _draw_traits(tone: float, age: float, masculine: bool, rng) -> tuple[float, ...]:
+    """Amounts of `traits.NAMES`: what is likely with these, with much room for everybody else."""
+    male = (0.42 if masculine else -0.42) * rng.uniform(0.3, 1.15)
+    dark, light = max(0.0, tone - 0.5) * 2, max(0.0, 0.45 - tone) * 2.2
+    origins = rng.dirichlet([0.25 + 2.5 * dark, 0.7 + 0.6 * (dark == 0), 0.25 + 2.0 * light]) * 1.1
+    return tuple(float(x) for x in (male, 0.75 * (age - 0.3) * rng.uniform(0.5, 1.1), *(origins - 0.2), rng.normal(0, 0.35)))
 
 
 def _natural_hair(tone: float, rng) -> np.ndarray:
