@@ -145,7 +145,7 @@ class NersembleSource:
         counts = []
         for serial in self.cameras(person, sequence):
             with self._open('images', person, sequence, serial) as clip:
-                counts.append(clip.frame_count or 0)
+                counts.append(clip.frame_count or 1)
         return min(counts)
 
     def load(self, person: str, sequence: str, indices: list[int]) -> list[Frame]:

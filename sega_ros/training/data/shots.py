@@ -19,6 +19,7 @@ EXTENT = 0.435  # metres that fill it, where the picture holds as much
 BACKGROUND = np.full(3, 0.5, np.float32)
 _NEAR = 0.15  # metres: nearer cameras see no head
 _HAIR = 0.035  # metres that short hair stands off the scalp
+_SKIN = 0.008  # metres by which the tracked face may miss the real one
 _MIN_COVER = 0.03  # share of the window that must be person
 
 
@@ -77,18 +78,23 @@ def _cut_out(view: View, centre: np.ndarray, side: float, size: int) -> tuple[np
 def _near_head(region: np.ndarray, camera: Camera, size: int) -> np.ndarray:
     """Where a pixel of the person is taken for skin or hair [size, size] bool.
 
-    No network here tells hair from clothes: above the ears everything is head, below what lies near its surface.
-    Hair that falls on the shoulders counts as clothes.
+    No network here tells hair from clothes: above the ears everything is head, below what lies near the scalp, or very near the
+    face. Hair on the shoulders and the neck's lower part count as clothes.
     """
-    import cv2
-
     pixels_per_metre = camera.fx / float(camera.viewmat[2, 3])
-    radius = max(1, round(_HAIR * pixels_per_metre))
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
-    surface = (region != Region.NONE) & (region != Region.NECK)
-    near = cv2.dilate(surface.astype(np.uint8), disk) > 0
+    scalp = _grown(region == Region.SCALP, _HAIR * pixels_per_metre)
+    skin = _grown((region != Region.NONE) & (region != Region.NECK), _SKIN * pixels_per_metre)
     origin, _ = project(np.zeros(3), camera)
-    down = -camera.viewmat[:2, 1]
+    down = -camera.viewmat[:2, 1]  # the head's -y in the picture
     y, x = np.mgrid[:size, :size] + 0.5
     above = (x - origin[0]) * down[0] + (y - origin[1]) * down[1] < 0
-    return near | above
+    return scalp | skin | above
+
+
+def _grown(mask: np.ndarray, radius: float) -> np.ndarray:
+    """Mask [H, W] bool grown by `radius` px."""
+    import cv2
+
+    radius = max(1, round(radius))
+    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)
+    return cv2.dilate(mask.astype(np.uint8), disk) > 0

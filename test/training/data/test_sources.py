@@ -66,6 +66,18 @@ def test_nersemble_without_mattes_and_scaled_down(broken):
     assert np.allclose(project(point, view.camera)[0], project(point, full.camera)[0] * scale, atol=1e-3)
 
 
+def test_moments_are_spread_over_the_sequences(nersemble, monkeypatch):
+    """The first moment of the first sequence is neutral; the others are middles of parts."""
+    monkeypatch.setattr(NersembleSource, 'sequences', lambda *_: ['BACKGROUND', 'EXP-1-head', 'EXP-2-eyes', 'FREE', 'HAIR'])
+    monkeypatch.setattr(NersembleSource, 'frame_count', lambda *_: 100)
+    monkeypatch.setattr(NersembleSource, 'load', lambda self, person, name, indices: [(name, i) for i in indices])
+    source = NersembleSource(nersemble)
+    assert list(source.frames('017', 1)) == [('EXP-1-head', 0)]
+    assert list(source.frames('017', 2)) == [('EXP-1-head', 0), ('FREE', 50)]
+    assert list(source.frames('017', 5)) == [
+        ('EXP-1-head', 0), ('EXP-1-head', 99), ('EXP-2-eyes', 25), ('EXP-2-eyes', 75), ('FREE', 50)]
+
+
 def test_intrinsics_per_serial_are_for_the_clip(broken, truth):
     """The benchmark's calibration: one matrix a camera, for the clip's own size."""
     path = broken / '017/calibration/camera_params.json'

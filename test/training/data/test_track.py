@@ -63,12 +63,16 @@ def test_the_photo_is_frontal_and_neutral(tracked, truth):
 
 def test_views_without_a_face_keep_the_calibrated_pose(head, embedding, detector, truth, tracked):
     """Seen by one camera only, the pose comes from it; the others follow by the calibration."""
-    frame = truth.frames[0]
+    front, *others = truth.frames[0].views
+    frame = replace(truth.frames[0], views=(replace(front, alpha=None), *others))  # its matte is made
     blank = [replace(v, image=np.full_like(v.image, 90)) for v in frame.views[1:]]
     tracker = CaptureTracker(head, embedding, detector.detect, SMALL)
     capture, report = tracker.track('x', [Frame('0', (frame.views[0], *blank)), Frame('1', tuple(blank))])
     assert (report.frames, report.frames_without_face, report.frames_single_view, report.views_with_face) == (2, 1, 1, 1)
     assert report.scale == 1.0 and np.isnan(report.landmark_mm)
+    known, _ = tracked
+    covers = [(s.alpha > 127).mean() for s in (capture.photo, known.photo)]
+    assert np.isclose(*covers, atol=0.03)
     to_world = np.linalg.inv(frame.views[0].camera.viewmat) @ capture.shots[0].camera.viewmat
     for view, shot in zip(frame.views, capture.shots, strict=True):
         assert np.allclose(view.camera.viewmat @ to_world, shot.camera.viewmat, atol=1e-5)
