@@ -151,6 +151,12 @@ class ConfigError(SegaError):
     code = ErrorCode.BAD_REQUEST
 
 
+class ModelError(SegaError):
+    """A file with the networks' weights does not fit this version."""
+
+    code = ErrorCode.INTERNAL
+
+
 class DatasetError(SegaError):
     """Training data that are missing, incomplete, damaged or not in the layout they should have."""
 

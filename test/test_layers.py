@@ -15,7 +15,8 @@ LAYERS = [
     ['models'],
     ['losses'],
     ['avatar'],
-    ['training', 'evaluation'],
+    ['training'],
+    ['evaluation'],
     ['cli', 'nodes'],
 ]
 BASE = {unit for layer in LAYERS[:2] for unit in layer}
