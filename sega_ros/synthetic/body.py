@@ -13,6 +13,13 @@ _RINGS = np.array([
 _COLLAR = np.array([
     [-0.052, -0.035], [-0.015, -0.028], [0.000, -0.012], [0.004, 0.000], [0.0065, 0.0025], [0.009, 0.000],
     [0.011, -0.010]])
+# What makes other collars of it, by name: metres added to the height of its rim in front, behind, to its width in front, behind,
+# and to the width of its outer side.
+COLLARS = {
+    '': (0.0, 0.0, 0.0, 0.0, 0.0), 'crew': (0.005, 0.005, 0.0, 0.0, 0.001), 'wide': (0.002, 0.004, 0.007, 0.004, 0.008),
+    'high': (0.028, 0.026, 0.002, 0.002, 0.004), 'shirt': (0.004, 0.024, 0.006, 0.003, 0.014),
+    'hood': (0.008, 0.030, 0.008, 0.022, 0.030),
+}
 _SPOKES = 64
 _MIDDLE = -0.055  # z of the neck's axis
 
@@ -22,14 +29,22 @@ def collar_height(z):
     return -0.088 - 0.052 * np.clip((z + 0.125) / 0.135, 0, 1)
 
 
-def shirt(neck: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shirt around the `neck`'s vertices [N, 3] (metres, at rest): vertices [V, 3], triangles [F, 3], uv [F, 3, 2]."""
+def shirt(neck: np.ndarray, *, collar: str = '') -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Shirt around the `neck`'s vertices [N, 3] (metres, at rest): vertices [V, 3], triangles [F, 3], uv [F, 3, 2].
+
+    `collar` is one of `COLLARS`.
+    """
     turn = np.linspace(0, 2 * np.pi, _SPOKES, endpoint=False)
     radius = _neck_radius(neck, turn)
     rings = []
-    for off, above in _COLLAR:
-        x, z = (radius + off) * np.sin(turn), _MIDDLE + (radius + off) * np.cos(turn)
-        rings.append(np.stack([x, collar_height(z) + above, z], 1))
+    front = np.exp(-((np.angle(np.exp(1j * turn)) / (0.5 if collar == 'shirt' else 1.3)) ** 2))
+    low, high, narrow, wide, outer = COLLARS[collar]
+    for k, (off, above) in enumerate(_COLLAR):
+        rim = (0, 0, 0.5, 1, 1, 1, 0.35)[k]
+        off = off + rim * (narrow * front + wide * (1 - front)) + (outer if k > 4 else 0)
+        plane = collar_height(_MIDDLE + (radius + off) * np.cos(turn))
+        rings.append(np.stack([(radius + off) * np.sin(turn), plane + above + rim * (low * front + high * (1 - front)),
+                               _MIDDLE + (radius + off) * np.cos(turn)], 1))
     rings += [_ring(turn, *ring) for ring in _RINGS]
     points = [rings[0]]
     for k, (a, b) in enumerate(pairwise(rings)):
@@ -62,13 +77,16 @@ def _neck_radius(neck: np.ndarray, turn: np.ndarray) -> np.ndarray:
     return np.minimum((weight * distance).sum(1) / weight.sum(1), 0.085)
 
 
-def neck_cover(points: np.ndarray, neck: np.ndarray) -> np.ndarray:
-    """Metres from the cut [N], positive where the shirt leaves skin at `points` [N, 3] visible; `neck`: see `shirt`."""
+def neck_cover(points: np.ndarray, neck: np.ndarray, *, below: float = 0.006, slack: float = 0.0) -> np.ndarray:
+    """Metres from the cut [N], positive where the shirt leaves skin at `points` [N, 3] visible; `neck`: see `shirt`.
+
+    `below`: metres that skin goes on under the collar's plane, for collars that stand off; `slack`: metres that it may stand out.
+    """
     turn = np.linspace(-np.pi, np.pi, _SPOKES)
     radius = np.interp(np.arctan2(points[:, 0], points[:, 2] - _MIDDLE), turn, _neck_radius(neck, turn))
-    outside = np.hypot(points[:, 0], points[:, 2] - _MIDDLE) - radius + 0.0005
+    outside = np.hypot(points[:, 0], points[:, 2] - _MIDDLE) - radius + 0.0005 - slack
     above = points[:, 1] - collar_height(points[:, 2])
-    return np.minimum(above + 0.006, 2 * np.maximum(above - 0.004, 0) - outside)
+    return np.minimum(above + below, 2 * np.maximum(above - 0.004, 0) - outside)
 
 
 def backdrop(color: np.ndarray, size: tuple[int, int], *, seed: int) -> np.ndarray:

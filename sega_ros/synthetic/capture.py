@@ -10,7 +10,7 @@ from sega_ros.synthetic.expressions import draw_expression, draw_portrait_expres
 from sega_ros.synthetic.illumination import brightened, draw_lighting, exposure_gain, seen_from
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.person import Person, draw_truth, make_person
-from sega_ros.synthetic.renderer import Lighting, tone_curve
+from sega_ros.synthetic.renderer import Lighting, srgb_to_linear, tone_curve
 from sega_ros.types import DYNAMIC_REGIONS, Camera, Capture, FlameParams, Shot
 
 TARGET = np.array([0.0, 0.012, -0.02])  # head frame, metres: what the cameras look at; some shoulders show below
@@ -82,16 +82,14 @@ def open_studio(head: HeadModel, seed: int, *, texture_size: int = 640) -> Studi
 
 def take_shot(studio: Studio, params: FlameParams, camera: Camera, rng: np.random.Generator) -> Shot:
     """Draw the studio's person over a plain random background."""
-    level = rng.integers(1024) if rng.random() < 0.3 else rng.integers(1024, size=3)
-    # The curve's own values: the picture holds nothing between them.
-    linear = np.broadcast_to((np.asarray(level) + 0.5) / 1024, 3).astype(np.float32)
-    linear = linear ** np.float32(2.0)  # as bright as eyes see it, not as light adds
+    color = np.full(3, rng.random()) if rng.random() < 0.35 else rng.random() + rng.normal(0, 0.22, 3)
+    linear = srgb_to_linear(np.clip(color, 0, 1)).astype(np.float32)
     background = np.broadcast_to(linear, (camera.height, camera.width, 3))
     drawing = draw_truth(studio.person, params, camera, lighting=seen_from(studio.lighting, camera.viewmat),
                          background=np.ascontiguousarray(background))
-    color = tone_curve()[(linear * 1024).astype(int)] / np.float32(255)
+    seen = tone_curve()[(linear * 1024).astype(int)] / np.float32(255)  # the curve has steps: what the picture holds
     return Shot(drawing.image, drawing.alpha, (drawing.alpha > 127) & (drawing.cloth < 128),
-                np.isin(drawing.region, DYNAMIC_REGIONS), color, camera, params)
+                np.isin(drawing.region, DYNAMIC_REGIONS), seen, camera, params)
 
 
 def _portrait_camera(rng: np.random.Generator, size: int) -> Camera:

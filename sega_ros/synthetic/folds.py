@@ -1,11 +1,12 @@
 """Folds that expressions press into the skin: lines that darken along the fold and lighten beside it, by unit."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from sega_ros.head.model import HeadModel
-from sega_ros.synthetic.features import Features, smoothstep
+from sega_ros.synthetic.features import ByIdentity, Features, find_features, smoothstep
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.noise import value_noise
 from sega_ros.synthetic.skin import find_texels
@@ -20,6 +21,7 @@ _CAUSES = {
     'nasolabial': {'mouthSmile*': 0.9, 'mouthUpperUp*': 0.5, 'noseSneer*': 0.6},
     'nose': {'noseSneer*': 1.0}, 'chin': {'mouthShrugLower': 0.9, 'mouthFrown*': 0.5},
 }
+_VARIANTS = 4  # of where exactly lines run; they are kept
 _CHANNELS = tuple((name, side) for name in _CAUSES for side in ('Left', 'Right'))
 
 
@@ -33,24 +35,30 @@ class Folds:
     causes: np.ndarray  # [C, E] activation by expression unit
 
 
-def find_folds(head: HeadModel, look: Look, features: Features, *, size: int, seed: int) -> Folds:
+def find_folds(head: HeadModel, look: Look, *, size: int, seed: int) -> Folds:
     """Return the folds of a look on a skin of `size` x `size` texels; faint in the young."""
-    texels = find_texels(head, size)
-    p = texels.points
     rng = np.random.default_rng([seed, 87])
-    strength = (0.09 + 0.42 * look.age) * rng.uniform(0.8, 1.2)
-    lines = {'forehead': _forehead(p, rng), 'glabella': _glabella(p, features, rng), 'crow': _crow(p, features, rng),
-             'under eye': _under_eye(p, features), 'nasolabial': _nasolabial(p, features), 'nose': _nose(p, features),
-             'chin': _chin(p, features, seed)}
-    allowed = np.isin(texels.region, (Region.FACE, Region.EYELIDS))
-    sides = {'Left': smoothstep(p[:, 0], -0.012, 0.012), 'Right': smoothstep(p[:, 0], 0.012, -0.012)}
-    change = np.stack([np.clip(lines[name], -1, 1) * sides[side] * allowed for name, side in _CHANNELS]) * strength
+    texels = find_texels(head, size)
+    change = _lines(ByIdentity(head), size, int(rng.integers(_VARIANTS))) * ((0.09 + 0.42 * look.age) * rng.uniform(0.8, 1.2))
     used = np.flatnonzero(np.abs(change).max(0) > 0.002)
     causes = np.zeros((len(_CHANNELS), head.n_expression), np.float32)
     for channel, (name, side) in enumerate(_CHANNELS):
         for unit, share in _CAUSES[name].items():
             causes[channel, head.expression_index(unit.replace('*', side))] = share
     return Folds(texels.rows[used], texels.columns[used], change[:, used].astype(np.float32), causes)
+
+
+@lru_cache(maxsize=2 * _VARIANTS)
+def _lines(key: ByIdentity, size: int, variant: int) -> np.ndarray:
+    """Channels [C, T] float32 of folds over all texels, at full strength."""
+    texels, features = find_texels(key.head, size), find_features(key.head)
+    p, rng = texels.points, np.random.default_rng([variant, 89])
+    lines = {'forehead': _forehead(p, rng), 'glabella': _glabella(p, features, rng), 'crow': _crow(p, features, rng),
+             'under eye': _under_eye(p, features), 'nasolabial': _nasolabial(p, features), 'nose': _nose(p, features),
+             'chin': _chin(p, features, variant)}
+    allowed = np.isin(texels.region, (Region.FACE, Region.EYELIDS))
+    sides = {'Left': smoothstep(p[:, 0], -0.012, 0.012), 'Right': smoothstep(p[:, 0], 0.012, -0.012)}
+    return np.stack([np.clip(lines[name], -1, 1) * sides[side] * allowed for name, side in _CHANNELS]).astype(np.float32)
 
 
 def folded(skin: np.ndarray, folds: Folds, expression: np.ndarray) -> np.ndarray:

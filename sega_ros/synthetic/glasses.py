@@ -55,7 +55,7 @@ def _outline(kind: str, eye: np.ndarray) -> np.ndarray:
 
 
 def _front(face: np.ndarray, outline: np.ndarray) -> float:
-    """z that the front needs at x = 0 to clear what lies behind a lens, the nose's flank aside."""
+    """Z that the front needs at x = 0 to clear what lies behind a lens, the nose's flank aside."""
     low, high = outline.min(0) - 0.001, outline.max(0) + 0.001
     behind = face[((face[:, :2] > low) & (face[:, :2] < high)).all(1) & (np.abs(face[:, 0]) > 0.015)]
     return float((behind[:, 2] + _BEND * behind[:, 0] ** 2).max() + _CLEARANCE)

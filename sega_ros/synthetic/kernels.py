@@ -8,7 +8,7 @@ import math
 import numba
 import numpy as np
 
-SKIN, EYE, MOUTH, HAIR, CLOTH, BEARD, FRAME, LENS = range(8)  # materials; a frame is that of glasses
+SKIN, EYE, MOUTH, HAIR, CLOTH, BEARD, FRAME, LENS, LOCK = range(9)  # materials; a frame is that of glasses
 NOTHING = 255  # no triangle there
 _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf'}
 _EDGE = 1e-5  # barycentric slack, so that shared edges leave no gaps
@@ -183,7 +183,10 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
             if kind == NOTHING or (sparse and _shaded_at(kind_at, row, column)):
                 continue
             colors = 0  # which of the hair's
-            if kind == BEARD:
+            lock = kind == LOCK
+            if lock:
+                kind = HAIR
+            elif kind == BEARD:
                 kind, colors = HAIR, 1
             elif kind == FRAME:
                 colors = 2
@@ -203,7 +206,12 @@ def shade(  # noqa: PLR0912, PLR0915 - one loop over pixels: what is split off i
             s = u * attributes[f, 0, 0] + v * attributes[f, 1, 0] + w * attributes[f, 2, 0]
             q = u * attributes[f, 0, 1] + v * attributes[f, 1, 1] + w * attributes[f, 2, 1]
             if kind == HAIR:
-                if n[0] * ex + n[1] * ey + n[2] * ez < 0.0:
+                toward = n[0] * ex + n[1] * ey + n[2] * ez
+                if lock and toward < 0.0:  # a lock beyond the outline: lit as the outline is, not as the far side
+                    n[0], n[1], n[2] = n[0] - toward * ex, n[1] - toward * ey, n[2] - toward * ez
+                    scale = 1.0 / math.sqrt(n[0] * n[0] + n[1] * n[1] + n[2] * n[2] + 1e-6)
+                    n[0], n[1], n[2] = n[0] * scale, n[1] * scale, n[2] * scale
+                elif toward < 0.0:
                     n[0], n[1], n[2] = -n[0], -n[1], -n[2]
                 for k in range(3):
                     t[k] = u * tangents[a, k] + v * tangents[b, k] + w * tangents[c, k]

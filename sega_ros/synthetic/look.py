@@ -99,7 +99,7 @@ class Look:
     glasses: str = ''  # of GLASSES
     rim: float = 0.0018  # metres, thickness of their rims
     glasses_color: np.ndarray | None = None  # [3]
-    collar: str = 'crew'  # of body.COLLARS
+    collar: str = ''  # of body.COLLARS
     folds: bool = False  # skin folds with the expression
 
     @classmethod

@@ -1,7 +1,6 @@
 """A seeded synthetic person on the open head: geometry, look, hair and clothes, drawn for any pose and camera."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -49,6 +48,7 @@ class Person:
     head: HeadModel
     look: Look
     shape: np.ndarray  # [S]
+    poser: Poser  # poses this identity
     scene: Scene
     occlusion: np.ndarray  # [V] of all parts
     hairs: tuple[Hair, ...]  # on the scalp; a beard
@@ -59,11 +59,6 @@ class Person:
     seed: int
     v_offset: np.ndarray | None = None  # [V, 3] metres added to the head's template
     folds: Folds | None = None  # of the skin, with the expression
-
-    @cached_property
-    def poser(self) -> Poser:
-        """Poses this identity."""
-        return Poser(self.head, self.shape, v_offset=self.v_offset)
 
 
 def make_person(
@@ -81,38 +76,40 @@ def make_person(
     shape = (rng.standard_normal(head.n_shape) * _SHAPE_SPREAD).clip(-1.8, 1.8).astype(np.float32)
     if look.traits:
         shape = (shape + trait_shape(head, look.traits)).clip(-2.5, 2.5)
-    rest = Poser(head, shape, v_offset=v_offset).rest
+    poser = Poser(head, shape, v_offset=v_offset)
+    rest = poser.rest
     features = find_features(head)
     neck = rest[np.unique(head.faces[head.face_region == Region.NECK])]
-    shirt, shirt_faces, shirt_uv = body.shirt(neck)
+    shirt, shirt_faces, shirt_uv = body.shirt(neck, collar=look.collar)
     hairs, curtain = (grow_hair(head, look, features, seed=seed),), None
     if look.beard:
         hairs += (grow_beard(head, look, features, seed=seed),)
-    parts = [_head_part(head, rest, features, neck), *map(_shell_part, hairs, (kernels.HAIR, kernels.BEARD))]
+    deep = {'below': 0.035, 'slack': 0.007} if look.collar else {}
+    parts = [_head_part(head, rest, features, body.neck_cover(rest, neck, **deep)), *map(_shell_part, hairs, (kernels.HAIR, kernels.BEARD))]
     if look.style in STYLES:
         normals = vertex_normals(shirt, shirt_faces)
         bust = measure_bust(head, rest, shirt, normals, ears=STYLES[look.style].hangs)
         curtain = grow_locks(head, rest, look, bust, seed=seed)
-        parts.append(_curtain_part(curtain))
+        parts.append(_curtain_part(curtain, kernels.LOCK))
     elif look.hair_curtain:
         ears = rest[np.unique(head.faces[head.face_region == Region.EARS])]
         curtain = hang_curtain(look, float(np.abs(ears[:, 0]).mean()), seed=seed)
-        parts.append(_curtain_part(curtain))
+        parts.append(_curtain_part(curtain, kernels.HAIR))
     glasses = fit_glasses(head, rest, look.glasses, thickness=look.rim) if look.glasses else None
     if glasses:
         parts.append(_glasses_part(glasses))
     parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
     scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=look.strands if look.strands >= 0 else seed))
     occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
-    folds = find_folds(head, look, features, size=texture_size, seed=seed) if look.folds else None
-    return Person(head, look, shape, scene, occlusion, hairs, curtain, glasses, shirt, vertex_normals(shirt, shirt_faces), seed,
+    folds = find_folds(head, look, size=texture_size, seed=seed) if look.folds else None
+    return Person(head, look, shape, poser, scene, occlusion, hairs, curtain, glasses, shirt, vertex_normals(shirt, shirt_faces), seed,
                   v_offset, folds)
 
 
-def _head_part(head: HeadModel, rest: np.ndarray, features: Features, neck: np.ndarray) -> Part:
+def _head_part(head: HeadModel, rest: np.ndarray, features: Features, cover: np.ndarray) -> Part:
     region = head.face_region
     cut = np.isin(region, (Region.NECK, Region.SCALP))[:, None]
-    above = np.where(cut, body.neck_cover(rest, neck)[head.faces], 1.0)
+    above = np.where(cut, cover[head.faces], 1.0)
     shown = (above > 0).any(1)
     faces, above, region = head.faces[shown], above[shown], region[shown]
     material = np.full(max(Region) + 1, kernels.SKIN)
@@ -144,9 +141,9 @@ def _shell_part(hair: Hair, material: int) -> Part:
         np.repeat(0.35 + 0.65 * hair.heights, len(hair.vertices)))
 
 
-def _curtain_part(curtain: Curtain) -> Part:
+def _curtain_part(curtain: Curtain, material: int) -> Part:
     n = len(curtain.faces)
-    return Part(len(curtain.points), curtain.faces, curtain.attributes, np.full(n, kernels.HAIR), -curtain.level * 0.97,
+    return Part(len(curtain.points), curtain.faces, curtain.attributes, np.full(n, material), -curtain.level * 0.97,
                 curtain.root, curtain.casts, curtain.occlusion)
 
 
