@@ -11,20 +11,23 @@ from sega_ros.types import Region
 
 
 def beard_area(points: np.ndarray, features: Features) -> dict[str, np.ndarray]:
-    """How much [N] of moustache, chin (with what is under the lip) and cheeks (with the throat) is at points of the mean identity."""
+    """How much [N] of moustache, chin (up to the lip) and cheeks (with the throat) is at points of the mean identity."""
     x, y, z = np.abs(points[:, 0]), points[:, 1], points[:, 2]
     mouth, width, nose = features.mouth, features.mouth_width, features.nose_tip[1]
     upper = mouth[1] + width * np.interp(x / width, LIP_OUTLINE[:, 0], LIP_OUTLINE[:, 1])
     lower = mouth[1] + width * np.interp(x / width, LIP_OUTLINE[:, 0], LIP_OUTLINE[:, 2])
-    moustache = smoothstep(y, nose - 0.004, nose - 0.011) * smoothstep(x, 1.32 * width, 1.08 * width) * smoothstep(y, upper + 0.0005, upper + 0.003)
+    moustache = smoothstep(y, nose - 0.004, nose - 0.011) * smoothstep(x, 1.32 * width, 1.08 * width)
+    moustache *= smoothstep(y, upper + 0.0005, upper + 0.003)
     moustache *= (z > 0.02) * (y > mouth[1] - 0.004)
     below = smoothstep(lower - 0.003 - y, 0.0, 0.004) + smoothstep(x, 1.08 * width, 1.25 * width)
-    beside = smoothstep(x, 1.0 * width, 1.2 * width) * smoothstep(x, 1.75 * width, 1.35 * width) * smoothstep(y, mouth[1] + 0.012, mouth[1])
+    beside = smoothstep(x, 1.0 * width, 1.2 * width) * smoothstep(x, 1.75 * width, 1.35 * width)
+    beside *= smoothstep(y, mouth[1] + 0.012, mouth[1])
     chin = smoothstep(x, 0.034, 0.022) * below * smoothstep(y, mouth[1] - 0.006, mouth[1] - 0.014) * smoothstep(y, -0.100, -0.088)
     chin = np.maximum(chin, beside * smoothstep(y, -0.095, -0.085)) * smoothstep(z, 0.0, 0.012)
     edge = -0.020 - 0.75 * np.clip(x - 0.03, -0.03, 0.03) + 2.4 * np.clip(x - 0.060, 0, 0.02)
     cheeks = smoothstep(edge - y, 0.0, 0.009) * smoothstep(z, -0.034, -0.018) * smoothstep(y, -0.108, -0.092)
-    cheeks *= np.clip(below + smoothstep(y, mouth[1] - 0.02, mouth[1] - 0.026), 0, 1) * smoothstep(x + (mouth[1] - 0.012 - y), 0.020, 0.026)
+    cheeks *= np.clip(below + smoothstep(y, mouth[1] - 0.02, mouth[1] - 0.026), 0, 1)
+    cheeks *= smoothstep(x + (mouth[1] - 0.012 - y), 0.020, 0.026)
     return {'moustache': np.clip(moustache, 0, 1), 'chin': np.clip(chin, 0, 1), 'cheeks': np.clip(cheeks, 0, 1)}
 
 

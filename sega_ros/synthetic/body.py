@@ -41,10 +41,10 @@ def shirt(neck: np.ndarray, *, collar: str = '') -> tuple[np.ndarray, np.ndarray
     low, high, narrow, wide, outer = COLLARS[collar]
     for k, (off, above) in enumerate(_COLLAR):
         rim = (0, 0, 0.5, 1, 1, 1, 0.35)[k]
-        off = off + rim * (narrow * front + wide * (1 - front)) + (outer if k > 4 else 0)
-        plane = collar_height(_MIDDLE + (radius + off) * np.cos(turn))
-        rings.append(np.stack([(radius + off) * np.sin(turn), plane + above + rim * (low * front + high * (1 - front)),
-                               _MIDDLE + (radius + off) * np.cos(turn)], 1))
+        around = radius + off + rim * (narrow * front + wide * (1 - front)) + (outer if k > 4 else 0)
+        z = _MIDDLE + around * np.cos(turn)
+        lift = rim * (low * front + high * (1 - front))
+        rings.append(np.stack([around * np.sin(turn), collar_height(z) + above + lift, z], 1))
     rings += [_ring(turn, *ring) for ring in _RINGS]
     points = [rings[0]]
     for k, (a, b) in enumerate(pairwise(rings)):

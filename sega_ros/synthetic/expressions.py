@@ -38,7 +38,8 @@ def draw_expression(head: HeadModel, shape: np.ndarray, rng: np.random.Generator
         jaw = rng.uniform(0.15, WIDE_OPEN)
     if jaw > 0.15 and rng.random() < 0.15:
         units['tongueOut'] = rng.uniform(0.4, 1.0)
-    return _params(head, shape, units, jaw, draw_gaze(rng), _draw_lids(rng), side=rng.uniform(-0.06, 0.06) * (rng.random() < 0.15))
+    side = rng.uniform(-0.06, 0.06) * (rng.random() < 0.15)
+    return _params(head, shape, units, jaw, draw_gaze(rng), _draw_lids(rng), side=side)
 
 
 def draw_portrait_expression(head: HeadModel, shape: np.ndarray, rng: np.random.Generator) -> FlameParams:
@@ -97,7 +98,10 @@ def _add_sides(units: dict[str, float], mood: dict[str, float], strength: float,
     return strength * mood.get('jaw', 0.0)
 
 
-def _params(head: HeadModel, shape: np.ndarray, units: dict[str, float], jaw: float, gaze, lids, *, side: float = 0.0) -> FlameParams:
+def _params(
+    head: HeadModel, shape: np.ndarray, units: dict[str, float], jaw: float, gaze, lids, *, side: float = 0.0,
+) -> FlameParams:
+    """Parameters of `units`; angles in radians, `side`: the jaw's to the left."""
     expression = np.zeros(head.n_expression, np.float32)
     for k, name in enumerate(head.expression_names):
         expression[k] = np.clip(units.get(name, 0.0), 0.0, 1.0)

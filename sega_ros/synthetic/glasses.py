@@ -13,7 +13,9 @@ _SIDES, _RIM = 6, 32  # corners of a tube's section; points around a lens
 _CLEARANCE = 0.003  # metres before what lies behind a lens
 _BEND = 1.6  # 1/metres: how much the front wraps around the face
 # Half width, half height, exponent of the super-ellipse, how far its lower half sinks (metres but for the exponent).
-_SHAPES = {'round': (0.0225, 0.0215, 2.0, 0.0), 'rectangular': (0.0255, 0.0165, 4.2, 0.0), 'aviator': (0.0265, 0.0190, 2.5, 0.006)}
+_SHAPES = {
+    'round': (0.0225, 0.0215, 2.0, 0.0), 'rectangular': (0.0255, 0.0165, 4.2, 0.0), 'aviator': (0.0265, 0.0190, 2.5, 0.006),
+}
 
 
 @dataclass(frozen=True)

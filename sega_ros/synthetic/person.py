@@ -43,7 +43,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Person:
-    """One synthetic identity, ready to be drawn; the scene's parts are head, hair shells (scalp, beard), hair curtain, glasses and shirt."""
+    """One synthetic identity, ready to be drawn; the scene's parts are head, hair shells, hair curtain, glasses, shirt."""
 
     head: HeadModel
     look: Look
@@ -85,7 +85,8 @@ def make_person(
     if look.beard:
         hairs += (grow_beard(head, look, features, seed=seed),)
     deep = {'below': 0.035, 'slack': 0.007} if look.collar else {}
-    parts = [_head_part(head, rest, features, body.neck_cover(rest, neck, **deep)), *map(_shell_part, hairs, (kernels.HAIR, kernels.BEARD))]
+    parts = [_head_part(head, rest, features, body.neck_cover(rest, neck, **deep))]
+    parts += map(_shell_part, hairs, (kernels.HAIR, kernels.BEARD))
     if look.style in STYLES:
         normals = vertex_normals(shirt, shirt_faces)
         bust = measure_bust(head, rest, shirt, normals, ears=STYLES[look.style].hangs)
@@ -99,11 +100,13 @@ def make_person(
     if glasses:
         parts.append(_glasses_part(glasses))
     parts.append(_shirt_part(shirt, shirt_faces, shirt_uv))
-    scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strand_texture(seed=look.strands if look.strands >= 0 else seed))
+    strands = strand_texture(seed=look.strands if look.strands >= 0 else seed)
+    scene = _assemble(parts, look, paint(head, look, features, size=texture_size, seed=seed), strands)
     occlusion = np.concatenate([p.occlusion for p in parts]).astype(np.float32)
     folds = find_folds(head, look, size=texture_size, seed=seed) if look.folds else None
-    return Person(head, look, shape, poser, scene, occlusion, hairs, curtain, glasses, shirt, vertex_normals(shirt, shirt_faces), seed,
-                  v_offset, folds)
+    normals = vertex_normals(shirt, shirt_faces)
+    return Person(
+        head, look, shape, poser, scene, occlusion, hairs, curtain, glasses, shirt, normals, seed, v_offset, folds)
 
 
 def _head_part(head: HeadModel, rest: np.ndarray, features: Features, cover: np.ndarray) -> Part:

@@ -108,7 +108,8 @@ def grow_locks(head: HeadModel, rest: np.ndarray, look: Look, bust: Bust, *, see
     out = _polar(path.reshape(-1, 3))[1].reshape(path.shape)
     if style.tail:
         tail, tail_out, tail_layer = _tail(look, style, bust, steps, rng)
-        path, out, layer = np.concatenate([path, tail], 1), np.concatenate([out, tail_out], 1), np.concatenate([layer, tail_layer])
+        path, out = np.concatenate([path, tail], 1), np.concatenate([out, tail_out], 1)
+        layer = np.concatenate([layer, tail_layer])
     return _ribbons(path, out, layer, look, rng)
 
 
@@ -145,7 +146,7 @@ def _comb(look: Look, points: np.ndarray, roots: np.ndarray, share: float) -> np
     zero = np.zeros(len(points))
     kind = STYLES[look.style].comb
     if kind == 'tie':
-        return _TIE + [0, look.tie_height, 0] - points
+        return _tie(look) - points
     if kind == 'part':
         back = (0.9 * above + 0.5 * smoothstep(points[:, 2], 0.0, 0.04)) * smoothstep(roots[:, 2], -0.07, 0.03)
         wanted = np.stack([1.1 * side * above, -0.25 - 1.4 * (1 - above), -back], 1)
@@ -153,13 +154,19 @@ def _comb(look: Look, points: np.ndarray, roots: np.ndarray, share: float) -> np
         wanted = np.stack([0.3 * side * above, -0.2 - 0.7 * (1 - above), -0.5 - 0.6 * above], 1)
     elif kind == 'forward':
         ahead = smoothstep(roots[:, 2], -0.05, -0.01) * smoothstep(0.062 - np.abs(roots[:, 0]), 0.0, 0.02)
-        wanted = np.stack([side * above * (0.8 - 0.5 * ahead), -0.2 - 1.3 * (1 - above), 1.1 * ahead - 0.5 * (1 - ahead) * above], 1)
+        z = 1.1 * ahead - 0.5 * (1 - ahead) * above
+        wanted = np.stack([side * above * (0.8 - 0.5 * ahead), -0.2 - 1.3 * (1 - above), z], 1)
     elif kind == 'up':
         sweep = out * 0.55 + np.array([look.part * 18 + 0.15, 0.0, 0.5])
         return sweep * top[:, None] + np.stack([zero, -0.9 * (1 - top), -0.5 * (1 - top)], 1)
     else:  # 'out'
         return out + np.stack([zero, -look.droop * (0.3 + share) + zero, zero], 1)
     return wanted - out * ((wanted * out).sum(1) * above)[:, None]
+
+
+def _tie(look: Look) -> np.ndarray:
+    """Where drawn-back hair meets, [3]."""
+    return _TIE + np.array([0.0, look.tie_height, 0.0])
 
 
 def _beside_face(points: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -188,8 +195,8 @@ def _curl(path: np.ndarray, look: Look, lengths: np.ndarray, seed: int) -> np.nd
 
 def _tail(look: Look, style: Style, bust: Bust, steps: int, rng) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Locks [K, N, 3] of a bun or a ponytail at the tie, the directions [K, N, 3] that face outwards, layers [N]."""
-    tie, layer = _TIE + [0, look.tie_height, 0], rng.random(220)
-    middle = tie + [0, 0.004, -0.014]
+    tie, layer = _tie(look), rng.random(220)
+    middle = tie + np.array([0, 0.004, -0.014])
     if style.tail == 'bun':
         path = middle + _ball(len(layer), steps, rng) * (look.bun * (0.75 + 0.25 * layer))[:, None]
         out = path - middle
@@ -224,7 +231,10 @@ def _hanging(look: Look, tie: np.ndarray, layer: np.ndarray, steps: int, rng) ->
 
 
 def _ribbons(path: np.ndarray, out: np.ndarray, layer: np.ndarray, look: Look, rng) -> Curtain:
-    """Lay a ribbon along each lock of `path` [K, N, 3]; `out` [K, N, 3] is where its broad side faces, `layer` [N] how far out it lies."""
+    """Lay a ribbon along each lock of `path` [K, N, 3].
+
+    `out` [K, N, 3] is where its broad side faces, `layer` [N] in [0, 1] how far out it lies.
+    """
     steps, count = path.shape[:2]
     along = np.gradient(path, axis=0)
     along /= np.maximum(np.linalg.norm(along, axis=2, keepdims=True), 1e-9)
