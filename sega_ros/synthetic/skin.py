@@ -291,19 +291,19 @@ def brow_canvas(look: Look, features: Features, index: int, seed: int) -> tuple[
     origin = np.array([min(0.0, sign * 0.07), features.eyes[index, 1] + 0.05])
     canvas = np.zeros((500, 700), np.float32)
     eye = np.abs(features.eyes[index])
-    for _ in range(int(420 * look.brows)):
-        along = rng.beta(1.1, 1.2)
-        thick = 0.0036 * look.brows * look.brow_height * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
-        across = rng.uniform(-1, 1)
-        x = eye[0] - 0.0175 + 0.038 * along
-        y = eye[1] + 0.0148 + 0.0080 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2 + across * thick
-        lean = np.radians(78 - 70 * along**0.6) - 0.5 * across * np.clip(along, 0.1, 1)
-        length = rng.uniform(0.0045, 0.0075) * (1 - 0.3 * along)
-        steps = np.linspace(0, 1, 6)
-        bend = lean - 0.45 * steps
-        path = np.stack([x + np.cumsum(np.cos(bend)) * length / 6, y + np.cumsum(np.sin(bend)) * length / 6], 1)
-        pixels = np.stack([(sign * path[:, 0] - origin[0]) / pitch, (origin[1] - path[:, 1]) / pitch], 1)
-        _stroke(canvas, pixels, rng.uniform(0.4, 0.85))
+    draws = np.array([(rng.beta(1.1, 1.2), rng.uniform(-1, 1), rng.uniform(0.0045, 0.0075), rng.uniform(0.4, 0.85))
+                      for _ in range(int(420 * look.brows))])
+    along, across, length, strength = draws.T
+    thick = 0.0036 * look.brows * look.brow_height * (1 - 0.75 * along**2) * smoothstep(along, -0.1, 0.12)
+    x = eye[0] - 0.0175 + 0.038 * along
+    y = eye[1] + 0.0148 + 0.0080 * np.sin(np.pi * (0.12 + 0.62 * along)) - 0.0068 * along**2 + across * thick
+    lean = np.radians(78 - 70 * along**0.6) - 0.5 * across * np.clip(along, 0.1, 1)
+    step = (length * (1 - 0.3 * along) / 6)[:, None]
+    bend = lean[:, None] - 0.45 * np.linspace(0, 1, 6)
+    right, up = x[:, None] + np.cumsum(np.cos(bend), 1) * step, y[:, None] + np.cumsum(np.sin(bend), 1) * step
+    pixels = np.stack([(sign * right - origin[0]) / pitch, (origin[1] - up) / pitch], 2)  # [strokes, 6, 2]
+    for path, weight in zip(pixels, strength, strict=True):
+        _stroke(canvas, path, weight)
     blur = 1.25 * cv2.GaussianBlur(canvas, (0, 0), 1.0)
     return np.clip(blur + 0.45 * cv2.GaussianBlur(canvas, (0, 0), 10), 0, 1), origin, pitch
 
@@ -312,11 +312,10 @@ def _stroke(canvas: np.ndarray, pixels: np.ndarray, strength: float) -> None:
     """Draw a line through `pixels` [n, 2] (x, y) where `canvas` is weaker; works on the line's surroundings only."""
     import cv2
 
-    low = np.clip(np.floor(pixels.min(0)).astype(int) - 2, 0, np.array(canvas.shape)[::-1] - 1)
-    high = np.ceil(pixels.max(0)).astype(int) + 3
-    window = canvas[low[1] : high[1], low[0] : high[0]]
+    left, top = max(int(pixels[:, 0].min()) - 2, 0), max(int(pixels[:, 1].min()) - 2, 0)
+    window = canvas[top : int(pixels[:, 1].max()) + 4, left : int(pixels[:, 0].max()) + 4]
     line = np.zeros(window.shape, np.float32)
-    cv2.polylines(line, [np.round(pixels * 16).astype(np.int32) - 16 * low.astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
+    cv2.polylines(line, [np.round((pixels - [left, top]) * 16).astype(np.int32)], False, 1.0, 1, cv2.LINE_8, 4)
     np.maximum(window, line * strength, out=window)
 
 
