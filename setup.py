@@ -31,6 +31,6 @@ setup(
     package_dir={'': '.'},
     package_data={'sega_ros': ['**/*.safetensors', '**/*.npz', '**/*.yaml']},
     install_requires=requirements('core'),
-    extras_require={'ros': requirements('ros'), 'dev': requirements('dev')},
+    extras_require={name: requirements(name) for name in ('ros', 'train', 'eval', 'dev')},
     entry_points={'console_scripts': ['sega = sega_ros.cli:main']},
 )

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENTS = ('core', 'ros', 'dev')
+REQUIREMENTS = ('core', 'ros', 'train', 'dev')
 SUPPORTED = ((3, 11), (3, 12))
 # Where the ROS wheels were built; these two directories stand in their exported CMake targets.
 BUILDER_PYTHON = re.compile(r'/opt/[^";]*?/include/python3\.\d+')

@@ -87,7 +87,7 @@ def test_what_is_imported_is_required():
     def name(text):
         return re.split(r'[\[=]', text)[0].lower().replace('_', '-')
 
-    listed = {name(line) for part in ('core', 'ros', 'dev') for line in
+    listed = {name(line) for part in ('core', 'ros', 'train', 'eval', 'dev') for line in
               (ROOT / f'requirements/{part}.txt').read_text().splitlines() if line and line[0] != '#'}
     where = packages_distributions()
     missing = set()

@@ -12,7 +12,7 @@ from sega_ros.camera import project
 from sega_ros.head.skinning import Poser
 from sega_ros.models.base import Base
 from sega_ros.models.binding import SurfaceFrames, TexelTable, camera_centre, facing, surface_frames
-from sega_ros.models.crop import crop_window, identity_crop, to_window
+from sega_ros.models.crop import identity_crop, identity_square, to_window
 from sega_ros.models.uv import UvLayout
 from sega_ros.raster import TriangleBuffer
 from sega_ros.tracking.fit import Identity
@@ -57,7 +57,7 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
     lower = head.weights[table.corners[:, 0], JAW] > 0.5
     painted = np.isin(region, _PAINTED) | (region == Region.TEETH) & lower & ~unwrapped.seen
     shell = build_shell(head, vertices, photo, camera, buffer)
-    window = crop_window(_in_crop(photo))
+    window = identity_square(_in_crop(photo))
     eye = camera_centre(camera.viewmat)
     means = shell.splats.means.numpy()
     base = Base(
@@ -65,8 +65,8 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
         facing(frames.positions, frames.rotmats[..., 2], eye).astype(np.float32), offset, _sizes(table, region),
         np.full(len(table), _OPAQUE, np.float32), np.asarray(params.eyelids, np.float32),
         _places(layout, vertices, camera, window),
-        identity_crop((np.clip(photo.color, 0, 1) * 255).astype(np.float32), photo.alpha, _in_crop(photo)),
-        shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], window),
+        identity_crop((np.clip(photo.color, 0, 1) * 255 + 0.5).astype(np.uint8), photo.alpha, _in_crop(photo)),
+        shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], *window),
         facing(means, shell.normals, eye).astype(np.float32))
     return Start(base, table, frames, buffer, painted)
 
@@ -76,10 +76,10 @@ def _in_crop(photo: Photo) -> np.ndarray:
     return (photo.landmarks.points[:, :2] - photo.origin) * photo.scale
 
 
-def _places(layout: UvLayout, vertices: np.ndarray, camera: Camera, window: np.ndarray) -> np.ndarray:
+def _places(layout: UvLayout, vertices: np.ndarray, camera: Camera, window: tuple[np.ndarray, float]) -> np.ndarray:
     """Where on the identity crop the coarse texels are: [2, 48, 48]; far outside where there is no surface."""
     points = layout.coarse.points(vertices, layout.head.faces)
-    at = to_window(project(points, camera)[0], window)
+    at = to_window(project(points, camera)[0], *window)
     at[~layout.coarse.valid] = -2
     return np.ascontiguousarray(at.clip(-2, 2).transpose(2, 0, 1))
 

@@ -19,7 +19,7 @@ CROP = 256  # pixels, square
 class IdentityConfig:
     """Sizes of the encoder."""
 
-    widths: tuple[int, int, int] = (24, 48, 96)  # after two, four and eight times smaller
+    width: int = 24  # at a half of the size; 2 and 4 times that at a quarter and below
     code_width: int = 48
     codes: int = 1024
     embedding: int = 64
@@ -45,7 +45,7 @@ class IdentityEncoder(nn.Module):
     def __init__(self, config: IdentityConfig):
         super().__init__()
         self.config = config
-        a, b, c = config.widths
+        a, b, c = (n * config.width for n in (1, 2, 4))
         self.stages = nn.ModuleList([
             nn.Sequential(Block(3, a, stride=2), Block(a, a)),  # 128
             nn.Sequential(Block(a, b, stride=2), Block(b, b)),  # 64
@@ -69,11 +69,13 @@ class IdentityEncoder(nn.Module):
         """Latents before quantisation, unit length along the channels, of `features(...)[-1]`."""
         return F.normalize(self.to_code(deepest).float(), dim=1)
 
+    def indices(self, latents: Tensor) -> Tensor:
+        """Entry of the codebook [B, h, w] closest to every latent of [B, code_width, h, w]."""
+        return (latents.movedim(1, -1) @ F.normalize(self.codebook, dim=1).T).argmax(-1)
+
     def quantise(self, latents: Tensor) -> Tensor:
         """Replace every latent of [B, code_width, h, w] by the closest entry of the codebook."""
-        flat = latents.movedim(1, -1)  # [B, h, w, code_width]
-        index = (flat @ F.normalize(self.codebook, dim=1).T).argmax(-1)
-        return F.normalize(self.codebook, dim=1)[index].movedim(-1, 1)
+        return F.normalize(self.codebook, dim=1)[self.indices(latents)].movedim(-1, 1)
 
     def embed(self, deepest: Tensor) -> Tensor:
         """Unit vectors [B, embedding] of `features(...)[-1]`."""
@@ -91,7 +93,7 @@ class IdentityDecoder(nn.Module):
 
     def __init__(self, config: IdentityConfig):
         super().__init__()
-        a, b, c = config.widths
+        a, b, c = (n * config.width for n in (1, 2, 4))
         self.layers = nn.Sequential(
             Block(config.code_width, c), Block(c, c),  # 16
             conv(c, 4 * c, kernel=1), nn.PixelShuffle(2), Block(c, c),  # 32

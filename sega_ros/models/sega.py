@@ -48,6 +48,7 @@ class Sega(nn.Module):
         self.static = StaticDecoder(config.static, config.identity.code_width)
         self.dynamic = DynamicDecoder(config.dynamic, config.static.features, config.static.fine_features,
                                       config.deformation.latent)
+        self.with_dynamic = config.dynamic.regions != 'none'  # False while the static decoder is trained
 
     def decode_person(self, base: Base, layout: UvLayout) -> PersonOutput:
         """Run what is run once per avatar."""
@@ -71,7 +72,7 @@ class Sega(nn.Module):
             sample: draw the expression feature around its mean (training).
         """
         start = [added(base_texels(person.base, layout, lids), person.texels) for lids in eyelids]
-        if self.config.dynamic.regions == 'none':
+        if not self.with_dynamic:
             return start, None
         deformation = self.deformation(offsets, sample=sample)
         count = len(offsets)

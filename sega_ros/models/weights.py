@@ -34,10 +34,7 @@ def config_from_dict(values: dict) -> SegaConfig:
         ModelError: unknown or missing entries.
     """
     try:
-        parts = {k: make(**values[k]) for k, make in _PARTS.items()}
-        identity = parts['identity']
-        widths = tuple(int(w) for w in identity.widths)
-        return SegaConfig(**(parts | {'identity': IdentityConfig(**(asdict(identity) | {'widths': widths}))}))
+        return SegaConfig(**{k: make(**values[k]) for k, make in _PARTS.items()})
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f'networks: their sizes are not understood ({error}): use a file of this version') from error
 

@@ -100,8 +100,8 @@ def _windows(images: Tensor, frames: list[Frame], size: int = 128) -> Tensor:
     v, u = torch.meshgrid(grid, grid, indexing='ij')
     places = []
     for frame in frames:
-        x, y, side = (float(t) for t in frame.window)
-        places.append(torch.stack([(x + side * (u + 1) / 2) * 2 / width - 1, (y + side * (v + 1) / 2) * 2 / height - 1], -1))
+        (x, y), side = frame.window
+        places.append(torch.stack([(float(x) + side * u / 2) * 2 / width - 1, (float(y) + side * v / 2) * 2 / height - 1], -1))
     return F.grid_sample(images.permute(0, 3, 1, 2), torch.stack(places), align_corners=False, padding_mode='border')
 
 

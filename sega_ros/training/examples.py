@@ -12,7 +12,7 @@ from sega_ros.camera import project
 from sega_ros.head.skinning import Poser
 from sega_ros.models.base import Base
 from sega_ros.models.binding import SurfaceFrames, camera_centre, facing_fade, surface_frames
-from sega_ros.models.crop import crop_window
+from sega_ros.models.crop import identity_square
 from sega_ros.models.uv import UvLayout
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.fit import Identity
@@ -33,7 +33,7 @@ class Frame:
     fade: np.ndarray  # [T] of `facing_fade`
     offsets: np.ndarray  # [3, 48, 48] posed offsets in UV, metres
     eyelids: np.ndarray  # [2]
-    window: np.ndarray  # [3] x, y, side: what the identity encoder would see
+    window: tuple[np.ndarray, float]  # centre [2] and side, pixels: what the identity encoder would see
 
 
 def capture_photo(layout: UvLayout, embedding: LandmarkEmbedding, capture: Capture) -> tuple[Photo, Camera]:
@@ -85,4 +85,4 @@ class FrameMaker:
             torch.from_numpy(shot.image.astype(np.float32) / 255), torch.from_numpy(shot.head), torch.from_numpy(shot.face),
             torch.from_numpy(np.asarray(shot.background, np.float32)), shot.camera, frames, eye, facing_fade(frames, eye),
             self._layout.offsets(vertices, self._rest), np.asarray(shot.params.eyelids, np.float32),
-            crop_window(_landmarks(self._layout, self._embedding, vertices, shot.camera)))
+            identity_square(_landmarks(self._layout, self._embedding, vertices, shot.camera)))

@@ -51,9 +51,11 @@ class IdentityStep(nn.Module):
         deepest = self.encoder.features(images)[-1]
         latents = self.encoder.continuous(deepest)
         quantised, _, commitment = self.quantiser(latents)
-        bypass = torch.rand(len(images), 1, 1, 1) < w.bypass
-        found = self.decoder(torch.where(bypass, latents, quantised))
-        pictures, targets = found.movedim(1, -1), images.movedim(1, -1)
+        # Only one picture of each pair is put together again: the decoder costs as much as the encoder.
+        shown = torch.arange(len(images) // 2) + len(images) // 2 * (torch.rand(len(images) // 2) < 0.5)
+        bypass = torch.rand(len(shown), 1, 1, 1) < w.bypass
+        found = self.decoder(torch.where(bypass, latents[shown], quantised[shown]))
+        pictures, targets = found.movedim(1, -1), images[shown].movedim(1, -1)
         weights = _inner(targets)
         first, second = self.encoder.embed(deepest).chunk(2)
         likeness = first @ second.T / w.temperature
@@ -85,7 +87,7 @@ def shot_crop(layout, embedding, capture: Capture, shot: Shot) -> np.ndarray:
     points = project(embedding.points(poser.pose(shot.params), layout.head.faces), shot.camera)[0]
     alpha = shot.alpha.astype(np.float32)[..., None] / 255
     color = (shot.image - (1 - alpha) * 255 * shot.background) / np.maximum(alpha, 0.05)
-    return identity_crop(np.clip(color, 0, 255).astype(np.float32), alpha[..., 0], points)
+    return identity_crop(np.clip(color + 0.5, 0, 255).astype(np.uint8), alpha[..., 0], points)
 
 
 def is_frontal(shot: Shot) -> bool:

@@ -10,7 +10,7 @@ from sega_ros.io import atomic_write
 from sega_ros.models.base import Base, arrays_to_base, base_to_arrays
 from sega_ros.models.uv import UvLayout
 from sega_ros.tracking.embedding import LandmarkEmbedding
-from sega_ros.training.data.capture_file import CaptureFolder, HeadTag, Split, save_capture
+from sega_ros.training.data.capture_file import CaptureFolder, HeadTag, Split, load_capture, save_capture, split_of
 from sega_ros.training.examples import capture_start
 from sega_ros.types import Capture
 
@@ -56,6 +56,32 @@ class PeopleFolder:
         return Person(capture, base)
 
 
+class SyntheticPeople(PeopleFolder):
+    """Synthetic people of some seeds, made when first needed and kept in a folder."""
+
+    def __init__(
+        self, folder: Path | str, layout: UvLayout, embedding: LandmarkEmbedding, seeds: range, *, split: Split = 'train',
+        **options,
+    ):
+        """`options` go to `make_capture`; the split is by name, so it does not depend on how many there are."""
+        self._layout, self._embedding, self._folder, self._options = layout, embedding, Path(folder), options
+        self._tag = HeadTag.of_head(layout.head)
+        self._bases = self._folder / _BASES
+        self._seeds = [s for s in seeds if split in ('all', split_of(_name(s)))]
+
+    def __len__(self) -> int:
+        return len(self._seeds)
+
+    def capture(self, index: int) -> Capture:
+        seed = self._seeds[index]
+        synthesise(self._folder, self._layout, self._embedding, seed, **self._options)
+        return load_capture(self._folder / f'{_name(seed)}.npz', self._tag)
+
+
+def _name(seed: int) -> str:
+    return f'synthetic-{seed:06d}'
+
+
 def write_base(path: Path, base: Base) -> None:
     """Write a base as .npz without pickles, atomically."""
     import io
@@ -74,7 +100,7 @@ def synthesise(folder: Path, layout: UvLayout, embedding: LandmarkEmbedding, see
     """Make the synthetic person of `seed`, with base, into `folder`; does nothing if they are there."""
     from sega_ros.synthetic.capture import make_capture
 
-    path = folder / f'synthetic-{seed:06d}.npz'
+    path = folder / f'{_name(seed)}.npz'
     if path.is_file():
         return
     capture = make_capture(layout.head, seed, **options)
@@ -83,4 +109,4 @@ def synthesise(folder: Path, layout: UvLayout, embedding: LandmarkEmbedding, see
     save_capture(path, capture, HeadTag.of_head(layout.head))
 
 
-__all__ = ['PeopleFolder', 'Person', 'synthesise', 'write_base']
+__all__ = ['PeopleFolder', 'Person', 'SyntheticPeople', 'synthesise', 'write_base']

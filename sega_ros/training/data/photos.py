@@ -10,8 +10,8 @@ import numpy as np
 
 from sega_ros.errors import DatasetError, ImageError
 from sega_ros.io import read_image
+from sega_ros.models.crop import cut_window, identity_crop, identity_square
 from sega_ros.tracking.matting import matte
-from sega_ros.training.data.crop import cut_window, identity_crop, identity_square
 from sega_ros.types import Landmarks
 
 SUFFIXES = frozenset({'.jpg', '.jpeg', '.png', '.webp', '.bmp', '.tif', '.tiff'})

@@ -7,9 +7,9 @@ import numpy as np
 from sega_ros.camera import project
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
+from sega_ros.models.crop import cut_window, window_camera
 from sega_ros.raster import rasterize_triangles
 from sega_ros.tracking.matting import matte
-from sega_ros.training.data.crop import cut_window, window_camera
 from sega_ros.training.data.views import View
 from sega_ros.types import DYNAMIC_REGIONS, Camera, FlameParams, Region, Shot
 

@@ -6,8 +6,8 @@ import pytest
 
 from sega_ros.errors import DatasetError, ImageError, RequestError
 from sega_ros.io import write_png
+from sega_ros.models.crop import cut_window, identity_crop, identity_square, window_camera
 from sega_ros.training.data import photos
-from sega_ros.training.data.crop import cut_window, identity_crop, identity_square, window_camera
 from sega_ros.training.data.photos import PhotoFolder
 from sega_ros.types import Camera, Landmarks
 
