@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 
-from sega_ros.cli import bench, create, data, drive, head, render, train
+from sega_ros.cli import ablate, bench, create, data, drive, head, reenact, render, train
 from sega_ros.cli.output import Output
 from sega_ros.errors import SegaError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = (create, drive, render, head, data, train, bench)
+_COMMANDS = (create, drive, reenact, render, head, data, train, ablate, bench)
 _DESCRIPTION = """\
 One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
 
