@@ -1,0 +1,395 @@
+"""Glasses on the photo: found by their rims and bridge, taken off the skin, and given back as geometry before the eyes.
+
+No model is asked. A frame is what bare faces lack: a thin line, darker or lighter than both of its sides, that closes around both
+eyes below the lids and crosses the nose between them. Lines are looked for in a strip that is aligned with the eyes: around each
+eye in polar coordinates, and from eye to eye, each time as the best path by dynamic programming. Rimless glasses are missed.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from sega_ros.avatar.photo import Photo
+from sega_ros.avatar.shell import _grid, _to_shell
+from sega_ros.avatar.texture import mesh_buffer
+from sega_ros.camera import unproject
+from sega_ros.head.model import HeadModel
+from sega_ros.types import Camera, Region, Shell
+from sega_ros.types import Splats as _Splats
+
+_EYES = ((33, 133), (263, 362))  # MediaPipe: outer and inner corners of the right and the left eye
+_SIDES = (234, 454)  # ends of the face's contour beside the ears, right and left
+_OPENINGS = (
+    (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466))
+_IPD = 96.0  # pixels of the strip between the eyes' middles
+_STRIP = (160, 320)  # its height and width
+_EYE_ROW = 0.42  # where the eyes are, over the height
+_TURN = np.arange(72) * 2 * np.pi / 72  # around an eye: 0 outwards, a quarter down
+_BELOW = (np.degrees(_TURN) > 15) & (np.degrees(_TURN) < 165)  # away from brows and upper lids
+_WIDTHS = (2, 3, 5, 7)  # steps across a line within which both of its sides show
+_CLIP = 0.35  # contrast (natural log of luma) beyond which a line tells no more
+_BEND_COST = 0.02  # contrast that one step sideways has to gain
+_HALF_WIDTH = 10  # steps: the broadest frame's half width
+_ALWAYS = (-3.0, -2.0)  # fade of splats that are seen from both sides
+_WRAP = 1.6  # 1/metres: how much the front bends around the face
+_AHEAD = (0.012, 0.018)  # metres from the eyeballs' front to the frame, least and most
+_CLEARANCE = 0.0015  # metres between frame and skin
+_STEP = 1.5  # crop pixels between splats
+_TEMPLE = 0.0035  # metres, height of a temple
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a rim is looked for around an eye."""
+
+    aspect: float  # width over height of the circles
+    low: float  # least and largest radius, vertical, over the distance of the eyes
+    high: float
+    drop: float  # of the middle below the eye, likewise
+    bends: int  # steps of radius from one direction to the next
+    bar: float  # score that is believed by half: twice the best of 218 bare faces
+
+
+SEARCHES = (Search(1.25, 0.16, 0.54, 0.04, 2, 0.0022), Search(1.5, 0.15, 0.48, 0.02, 2, 0.0062))
+
+
+@dataclass(frozen=True)
+class Glasses:
+    """Where the photo's crop shows a frame."""
+
+    mask: np.ndarray  # [H, W] bool: rims, bridge and what is seen of the temples
+    front: np.ndarray  # [H, W] bool: without the temples
+    hinges: np.ndarray  # [2, 2] crop pixels: outer ends of the front, right and left
+    color: np.ndarray  # [3] RGB in [0, 1] of the frame
+    confidence: float  # [0, 1]
+
+
+@dataclass(frozen=True)
+class _Path:
+    """A line along a strip: its middle and borders [n, 2] in pixels of the strip, contrast [n]."""
+
+    middle: np.ndarray
+    inner: np.ndarray
+    outer: np.ndarray
+    contrast: np.ndarray
+
+
+def find_glasses(photo: Photo) -> Glasses | None:
+    """Find the frame of glasses on the photo; None: no glasses, or too faint to be told from skin."""
+    strip, matrix = _eye_strip(photo)
+    luma = np.log(strip @ np.float32([0.3, 0.59, 0.11]) * 0.92 + 0.08).astype(np.float32)
+    tries = [_try(luma, search, sign) for search in SEARCHES for sign in (1, -1)]
+    score, rims, bridge, sign = max(tries, key=lambda t: t[0])
+    confidence = score / (score + 1)
+    if confidence < 0.5:
+        return None
+    edges = _to_strip(_in_crop(photo, _SIDES), matrix)
+    temples = [_trace_temple(luma, rim, edge, sign) for rim, edge in zip(rims, edges, strict=True)]
+    return _glasses(photo, matrix, rims, bridge, [t for t in temples if t is not None], confidence)
+
+
+def remove_glasses(photo: Photo, glasses: Glasses) -> Photo:
+    """Return the photo with skin where the frame was; the eyes stay as they are."""
+    import cv2
+
+    reach = np.zeros((7, 5), np.uint8)
+    reach[:, 1:4], reach[1:6] = 1, 1  # rims throw their shadow downwards
+    mask = cv2.dilate(glasses.mask.astype(np.uint8), reach, anchor=(2, 4))
+    eyes = np.zeros_like(mask)
+    for ring in _OPENINGS:
+        cv2.fillPoly(eyes, [np.round(_in_crop(photo, ring)).astype(np.int32)], 1)
+    mask[(eyes > 0) & ~glasses.mask] = 0
+
+    def filled(picture: np.ndarray) -> np.ndarray:
+        out = cv2.inpaint((np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), mask, 5, cv2.INPAINT_TELEA)
+        return np.where(mask[..., None] > 0, out.astype(np.float32) / 255, picture)
+
+    return replace(photo, image=filled(photo.image), color=filled(photo.color),
+                   warnings=(*photo.warnings, 'glasses were found: they became geometry of their own'))
+
+
+def glasses_shell(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: Camera, head: HeadModel) -> Shell:
+    """Make the frame's splats, rigid with the head.
+
+    Args:
+        glasses: of `find_glasses`.
+        photo: the photo with the glasses on it.
+        vertices: [V, 3] mesh at the photo's pose, head frame.
+        camera: of the photo's crop.
+        head: head model.
+    """
+    front = _front(glasses, photo, vertices, camera, head)
+    hinges = _on_front(glasses.hinges, _front_height(glasses, vertices, camera, head), camera)
+    parts = [front] + [_temple(hinge, vertices, head, glasses.color, camera) for hinge in hinges]
+    return join_shells(parts)
+
+
+def join_shells(parts: list[Shell]) -> Shell:
+    """One shell of several."""
+    arrays = (np.concatenate([getattr(p, k) for p in parts]) for k in ('normals', 'fade', 'torso'))
+    return Shell(_Splats.cat([p.splats for p in parts]), *arrays)
+
+
+# --- finding -----------------------------------------------------------------------------------------------------------
+
+def _in_crop(photo: Photo, points) -> np.ndarray:
+    """Landmarks [n, 2] in pixels of the crop."""
+    return (photo.landmarks.points[list(points), :2] - photo.origin) * photo.scale
+
+
+def _eye_strip(photo: Photo) -> tuple[np.ndarray, np.ndarray]:
+    """The strip [*_STRIP, 3] around the eyes, level, and the map [2, 3] from pixel indices of the crop to its own."""
+    import cv2
+
+    right, left = (_in_crop(photo, corners).mean(0) for corners in _EYES)
+    axis = left - right
+    length = max(float(np.hypot(*axis)), 1e-3)
+    c, s = axis / length
+    turn = _IPD / length * np.array([[c, s], [-s, c]])
+    shift = np.array([_STRIP[1] / 2, _STRIP[0] * _EYE_ROW]) - turn @ (left + right) / 2
+    matrix = np.c_[turn, shift - 0.5 + turn @ [0.5, 0.5]]
+    strip = cv2.warpAffine(photo.image, matrix, _STRIP[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return strip, matrix
+
+
+def _to_strip(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Pixels [n, 2] of the crop as pixel indices of the strip."""
+    return (points - 0.5) @ matrix[:, :2].T + matrix[:, 2]
+
+
+def _to_crop(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Pixel indices [n, 2] of the strip as pixel indices of the crop."""
+    return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
+
+
+def _try(luma: np.ndarray, search: Search, sign: int) -> tuple[float, list[_Path], _Path, int]:
+    """Score (over the search's bar), rims and bridge of a frame that is darker (sign 1) or lighter (-1) than the skin."""
+    rims = [_trace_rim(luma, search, side, sign) for side in (-1, 1)]
+    bridge = _trace_bridge(luma, sign)
+    below = [np.quantile(rim.contrast[_BELOW], 0.3) for rim in rims]
+    score = np.sqrt(min(below) * np.mean(below)) * np.quantile(bridge.contrast, 0.25)
+    return float(score / search.bar), rims, bridge, sign
+
+
+def _trace_rim(luma: np.ndarray, search: Search, side: int, sign: int) -> _Path:
+    radius = np.arange(search.low, search.high, 0.0055) * _IPD
+    middle = np.array([_STRIP[1] / 2 + side * 0.515 * _IPD, _STRIP[0] * _EYE_ROW + search.drop * _IPD])
+    x = middle[0] + side * search.aspect * radius * np.cos(_TURN)[:, None]
+    y = middle[1] + radius * np.sin(_TURN)[:, None]
+    return _trace(luma, np.stack([x, y], -1), sign, bends=search.bends, closed=True)
+
+
+def _trace_bridge(luma: np.ndarray, sign: int) -> _Path:
+    x = _STRIP[1] / 2 + np.linspace(-0.22, 0.22, 45)[:, None] * _IPD
+    y = _STRIP[0] * _EYE_ROW + np.linspace(-0.3, 0.32, 60) * _IPD
+    return _trace(luma, np.stack(np.broadcast_arrays(x, y), -1), sign)
+
+
+def _trace_temple(luma: np.ndarray, rim: _Path, edge: np.ndarray, sign: int) -> _Path | None:
+    """The temple from a rim's outer end towards the face's `edge` [2]; None where nothing is seen of it."""
+    hinge = rim.outer[_hinge(rim)]
+    length = int(abs(edge[0] - hinge[0]))
+    if length < 6 or (edge[0] - hinge[0]) * (rim.middle[0, 0] - _STRIP[1] / 2) < 0:
+        return None
+    x = hinge[0] + np.sign(edge[0] - hinge[0]) * np.arange(length)[:, None]
+    y = hinge[1] + np.linspace(-0.2, 0.2, 49) * _IPD
+    path = _trace(luma, np.stack(np.broadcast_arrays(x, y), -1), sign, bends=1)
+    mean = np.convolve(path.contrast, np.ones(7) / 7, 'same')
+    weak = mean < 0.3 * np.median(rim.contrast[_BELOW])
+    end = int(weak.argmax()) if weak.any() else length
+    if end < 5:
+        return None
+    return _Path(*(getattr(path, k)[:end] for k in _Path.__dataclass_fields__))
+
+
+def _hinge(rim: _Path) -> int:
+    """Where along a rim the temple begins: its outermost point above the middle."""
+    upper = (np.degrees(_TURN) > 310) | (np.degrees(_TURN) < 5)
+    return int(np.where(upper, np.abs(rim.outer[:, 0] - _STRIP[1] / 2), -1).argmax())
+
+
+def _trace(luma: np.ndarray, places: np.ndarray, sign: int, *, bends: int = 2, closed: bool = False) -> _Path:
+    """The best line along the first axis of `places` [n, m, 2] (pixel indices of the strip)."""
+    import cv2
+
+    x, y = (np.ascontiguousarray(places[..., k], np.float32) for k in (0, 1))
+    profile = sign * cv2.remap(luma, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    contrast = np.clip(line_contrast(profile), 0, _CLIP)
+    at = best_path(contrast, bends=bends, closed=closed)
+    rows = np.arange(len(at))
+    inner, outer = (_border(profile, at, contrast[rows, at], way, closed) for way in (-1, 1))
+    return _Path(places[rows, at], places[rows, inner], places[rows, outer], contrast[rows, at])
+
+
+def line_contrast(profile: np.ndarray) -> np.ndarray:
+    """How much darker each value of `profile` [n, m] is than both sides, a few steps along the second axis: [n, m]."""
+    import cv2
+
+    out = np.zeros_like(profile)
+    for width in _WIDTHS:
+        own = profile if width < 4 else cv2.blur(profile, (3, 1))
+        both = np.minimum(np.roll(profile, width, 1), np.roll(profile, -width, 1)) - own
+        both[:, :width] = both[:, -width:] = 0
+        out = np.maximum(out, both)
+    return out
+
+
+def best_path(gain: np.ndarray, *, bends: int = 2, closed: bool = False) -> np.ndarray:
+    """Index [n] into each row of `gain` [n, m] with the largest sum, at most `bends` columns from row to row.
+
+    Columns cost a little, so that the path does not wander where there is nothing to gain. Closed paths go twice around, and the
+    middle of that is taken: its ends meet within the step of one row.
+    """
+    n, m = gain.shape
+    rows = np.concatenate([gain, gain]) if closed else gain
+    steps = np.arange(-bends, bends + 1)
+    total, back = rows[0].astype(np.float64), np.zeros(rows.shape, np.int64)
+    for i in range(1, len(rows)):
+        padded = np.pad(total, bends, constant_values=-np.inf)
+        before = np.stack([padded[bends - s:bends - s + m] - _BEND_COST * abs(s) for s in steps])
+        choice = before.argmax(0)
+        back[i], total = steps[choice], before[choice, np.arange(m)] + rows[i]
+    path = np.empty(len(rows), np.int64)
+    path[-1] = total.argmax()
+    for i in range(len(rows) - 1, 0, -1):
+        path[i - 1] = path[i] - back[i, path[i]]
+    return np.roll(path[n // 2:n // 2 + n], n // 2) if closed else path
+
+
+def _border(profile: np.ndarray, at: np.ndarray, contrast: np.ndarray, way: int, closed: bool) -> np.ndarray:
+    """Index [n] where a line ends to one side: half way to what lies beside it."""
+    from scipy.ndimage import median_filter
+
+    rows, last = np.arange(len(at)), profile.shape[1] - 1
+    level = profile[rows, at] + 0.5 * np.maximum(contrast, 0.02)
+    width = np.full(len(at), _HALF_WIDTH)
+    for k in range(_HALF_WIDTH, 0, -1):
+        width[profile[rows, np.clip(at + way * k, 0, last)] > level] = k
+    width = median_filter(width, 9, mode='wrap' if closed else 'nearest')
+    return np.clip(at + way * width, 0, last)
+
+
+def _glasses(photo: Photo, matrix, rims: list[_Path], bridge: _Path, temples: list[_Path], confidence: float) -> Glasses:
+    """Draw what was traced onto the crop."""
+    import cv2
+
+    shape = photo.alpha.shape
+
+    def draw(points: np.ndarray) -> np.ndarray:
+        canvas = np.zeros(shape, np.uint8)
+        # Sixteenths of a pixel: frames are a few pixels thin.
+        cv2.fillPoly(canvas, [np.round(_to_crop(points, matrix) * 16).astype(np.int32)], 1, shift=4)
+        return canvas > 0
+
+    def band(path: _Path) -> np.ndarray:
+        return draw(np.concatenate([path.inner, path.outer[::-1]]))
+
+    rings = [draw(rim.outer) & ~draw(rim.inner) for rim in rims]
+    inside = draw(rims[0].inner) | draw(rims[1].inner)
+    front = rings[0] | rings[1] | band(bridge) & ~inside
+    mask = front.copy()
+    for temple in temples:
+        mask |= band(temple)
+    hinges = np.stack([_to_crop(rim.middle[_hinge(rim)][None], matrix)[0] + 0.5 for rim in rims])
+    return Glasses(mask, front, hinges, np.median(photo.image[front], 0).astype(np.float32), confidence)
+
+
+# --- geometry ----------------------------------------------------------------------------------------------------------
+
+def _front_height(glasses: Glasses, vertices: np.ndarray, camera: Camera, head: HeadModel) -> float:
+    """Z (head frame, metres) of the front where x is 0; it bends back by _WRAP x^2."""
+    eyes = vertices[np.unique(head.faces[head.face_region == Region.EYES])]
+    ball = float(np.quantile(eyes[:, 2] + _WRAP * eyes[:, 0] ** 2, 0.98))
+    rows, cols = np.nonzero(glasses.front)
+    buffer = mesh_buffer(head, vertices, camera)
+    skin = buffer.interpolate(vertices, head.faces)[rows, cols]
+    beside = (buffer.face[rows, cols] >= 0) & (np.abs(skin[:, 0]) > 0.015)
+    behind = skin[beside, 2] + _WRAP * skin[beside, 0] ** 2
+    wanted = float(np.quantile(behind, 0.9)) + _CLEARANCE if len(behind) else ball
+    return float(np.clip(wanted, ball + _AHEAD[0], ball + _AHEAD[1]))
+
+
+def _on_front(pixels: np.ndarray, height: float, camera: Camera) -> np.ndarray:
+    """Points [n, 3] (head frame) where the rays of `pixels` [n, 2] meet the bent front."""
+    eye = -camera.viewmat[:3, :3].T.astype(np.float64) @ camera.viewmat[:3, 3]
+    ray = unproject(np.asarray(pixels, np.float64), np.ones(len(pixels)), camera) - eye
+    points = eye + ray * ((height - eye[2]) / ray[:, 2])[:, None]
+    for _ in range(4):  # the bend is slight: each round leaves a tenth of the error
+        points = eye + ray * ((height - _WRAP * points[:, :1] ** 2 - eye[2]) / ray[:, 2:])
+    return points
+
+
+def _front(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: Camera, head: HeadModel) -> Shell:
+    """Splats of rims and bridge, one per _STEP pixels, before the skin wherever that reaches farther than the front."""
+    rows, cols = _grid(glasses.front, _STEP)
+    points = _on_front(np.stack([cols + 0.5, rows + 0.5], -1), _front_height(glasses, vertices, camera, head), camera)
+    rotation, translation = camera.viewmat[:3, :3].astype(np.float64), camera.viewmat[:3, 3].astype(np.float64)
+    depth = (points @ rotation.T + translation)[:, 2]
+    depth = np.minimum(depth, mesh_buffer(head, vertices, camera).depth[rows, cols] - _CLEARANCE)
+    points = unproject(np.stack([cols + 0.5, rows + 0.5], -1).astype(np.float64), depth, camera)
+    normal = np.stack([2 * _WRAP * points[:, 0], np.zeros(len(points)), np.ones(len(points))], -1)
+    spacing = 0.62 * _STEP * depth / camera.fx
+    color, cover = _unmixed(photo, remove_glasses(photo, glasses), rows, cols)
+    return _to_shell(points, _frames(normal @ rotation.T, rotation @ [0.0, 1.0, 0.0]),
+                     np.stack([spacing, spacing, 0.5 * spacing], -1), 0.97 * cover, color, np.zeros(len(points)), _ALWAYS, camera)
+
+
+def _unmixed(photo: Photo, bare: Photo, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colour [n, 3] and opacity [n] of the frame's pixels: along its edges they are skin in part."""
+    skin, seen = bare.image[rows, cols], photo.image[rows, cols]
+    away = np.linalg.norm(seen - skin, axis=-1)
+    cover = np.clip(away / max(0.7 * float(np.quantile(away, 0.7)) if len(away) else 1.0, 1e-3), 0.3, 1)
+    return np.clip(skin + (seen - skin) / cover[:, None], 0, 1), cover
+
+
+def _frames(normal: np.ndarray, up: np.ndarray) -> np.ndarray:
+    """Rotations [n, 3, 3] whose columns are two tangents and the unit normals, given normals [n, 3] and a direction [3]."""
+    normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+    first = np.cross(np.broadcast_to(up, normal.shape), normal)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    return np.stack([first, np.cross(normal, first), normal], -1)
+
+
+def _temple(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel, color: np.ndarray, camera: Camera) -> Shell:
+    """Splats of a band from `hinge` [3] (head frame) back to the ear, outside of the skin."""
+    side = np.sign(hinge[0])
+    path = temple_path(hinge, vertices, head)
+    along = np.gradient(path, axis=0)
+    along /= np.linalg.norm(along, axis=1, keepdims=True)
+    across = np.array([0.0, 1.0, 0.0]) - along[:, 1:2] * along
+    across /= np.linalg.norm(across, axis=1, keepdims=True)
+    normal = np.cross(along, across)
+    normal *= side * np.sign(normal[:, :1])
+    spread = _TEMPLE / 3 * np.arange(-1, 2)
+    points = (path[:, None] + spread[:, None] * across[:, None]).reshape(-1, 3)
+    step = float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean())
+    rotation = camera.viewmat[:3, :3].astype(np.float64)
+    frame = np.repeat(np.stack([along, np.cross(normal, along), normal], -1), 3, 0)
+    scales = np.broadcast_to([0.75 * step, 0.2 * _TEMPLE, 0.15 * _TEMPLE], (len(points), 3))
+    count = len(points)
+    return _to_shell(points, rotation @ frame, scales, np.full(count, 0.95), np.broadcast_to(color, (count, 3)), np.zeros(count),
+                     _ALWAYS, camera)
+
+
+def temple_path(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel) -> np.ndarray:
+    """Points [n, 3] from `hinge` [3] to the top of the ear on its side and a little down behind it; metres, head frame."""
+    side = np.sign(hinge[0])
+    ears = vertices[np.unique(head.faces[head.face_region == Region.EARS])]
+    ear = ears[ears[:, 0] * side > 0]
+    top = ear[ear[:, 1].argmax()]
+    end = np.array([abs(hinge[0]), top[1] - 0.002, top[2]])
+    share = np.linspace(0, 1, 60)[:, None]
+    path = np.array([abs(hinge[0]), hinge[1], hinge[2]]) * (1 - share) + end * share
+    skin = vertices[np.unique(head.faces[np.isin(head.face_region, (Region.FACE, Region.SCALP))])]
+    skin = skin[skin[:, 0] * side > 0]
+    for point in path:
+        near = skin[np.linalg.norm(skin[:, 1:] - point[1:], axis=1) < 0.008]
+        point[0] = max(point[0], np.abs(near[:, 0]).max(initial=0.0) + 0.0025)
+    path[:, 0] = np.maximum.accumulate(path[:, 0])
+    hook = path[-1] + np.array([-0.004, -0.012, -0.014]) * np.linspace(0, 1, 9)[1:, None] ** [2, 1.5, 1]
+    return np.concatenate([path, hook]) * [side, 1, 1]
+
+
+__all__ = ['SEARCHES', 'Glasses', 'Search', 'best_path', 'find_glasses', 'glasses_shell', 'join_shells', 'line_contrast',
+           'remove_glasses', 'temple_path']
