@@ -36,6 +36,9 @@ _WRAP = 1.6  # 1/metres: how much the front bends around the face
 _AHEAD = (0.012, 0.018)  # metres from the eyeballs' front to the frame, least and most
 _CLEARANCE = 0.0015  # metres between frame and skin
 _STEP = 1.5  # crop pixels between splats
+_PAST_EDGE = 0.15  # temples are looked for as far beyond the face's contour, over the distance of the eyes
+_GROW, _HAT = 11, 21  # crop pixels across: how far a rim's corners may lie off its trace, and the broadest rim
+_FAINT = 0.15  # contrast that is not looked for beside a trace: skin has it, too
 _TEMPLE = 0.0035  # metres, height of a temple
 
 
@@ -86,7 +89,7 @@ def find_glasses(photo: Photo) -> Glasses | None:
         return None
     edges = _to_strip(_in_crop(photo, _SIDES), matrix)
     temples = [_trace_temple(luma, rim, edge, sign) for rim, edge in zip(rims, edges, strict=True)]
-    return _glasses(photo, matrix, rims, bridge, [t for t in temples if t is not None], confidence)
+    return _glasses(photo, matrix, rims, bridge, [t for t in temples if t is not None], sign, confidence)
 
 
 def remove_glasses(photo: Photo, glasses: Glasses) -> Photo:
@@ -189,7 +192,7 @@ def _trace_bridge(luma: np.ndarray, sign: int) -> _Path:
 def _trace_temple(luma: np.ndarray, rim: _Path, edge: np.ndarray, sign: int) -> _Path | None:
     """The temple from a rim's outer end towards the face's `edge` [2]; None where nothing is seen of it."""
     hinge = rim.outer[_hinge(rim)]
-    length = int(abs(edge[0] - hinge[0]))
+    length = int(abs(edge[0] - hinge[0]) + _PAST_EDGE * _IPD)
     if length < 6 or (edge[0] - hinge[0]) * (rim.middle[0, 0] - _STRIP[1] / 2) < 0:
         return None
     x = hinge[0] + np.sign(edge[0] - hinge[0]) * np.arange(length)[:, None]
@@ -270,7 +273,8 @@ def _border(profile: np.ndarray, at: np.ndarray, contrast: np.ndarray, way: int,
     return np.clip(at + way * width, 0, last)
 
 
-def _glasses(photo: Photo, matrix, rims: list[_Path], bridge: _Path, temples: list[_Path], confidence: float) -> Glasses:
+def _glasses(photo: Photo, matrix, rims: list[_Path], bridge: _Path, temples: list[_Path],
+             sign: int, confidence: float) -> Glasses:
     """Draw what was traced onto the crop."""
     import cv2
 
@@ -288,11 +292,30 @@ def _glasses(photo: Photo, matrix, rims: list[_Path], bridge: _Path, temples: li
     rings = [draw(rim.outer) & ~draw(rim.inner) for rim in rims]
     inside = draw(rims[0].inner) | draw(rims[1].inner)
     front = rings[0] | rings[1] | band(bridge) & ~inside
+    front |= _corners(photo, front, _to_strip(_grid_points(shape), matrix)[..., 1] > _STRIP[0] * (_EYE_ROW + 0.12), sign)
     mask = front.copy()
     for temple in temples:
         mask |= band(temple)
     hinges = np.stack([_to_crop(rim.middle[_hinge(rim)][None], matrix)[0] + 0.5 for rim in rims])
     return Glasses(mask, front, hinges, np.median(photo.image[front], 0).astype(np.float32), confidence)
+
+
+def _grid_points(shape: tuple[int, int]) -> np.ndarray:
+    """Centres [H, W, 2] of all pixels, x and y."""
+    rows, cols = np.mgrid[:shape[0], :shape[1]] + 0.5
+    return np.stack([cols, rows], -1)
+
+
+def _corners(photo: Photo, front: np.ndarray, low: np.ndarray, sign: int) -> np.ndarray:
+    """Pixels [H, W] beside the traced front that look like it, where `low` [H, W]: under the lashes nothing else is that thin."""
+    import cv2
+
+    luma = np.log(photo.image @ np.float32([0.3, 0.59, 0.11]) * 0.92 + 0.08).astype(np.float32)
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_HAT, _HAT))
+    hat = cv2.morphologyEx(luma, cv2.MORPH_BLACKHAT if sign > 0 else cv2.MORPH_TOPHAT, disc)
+    near = cv2.dilate(front.astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_GROW, _GROW))) > 0
+    known = hat[front & low]
+    return near & low & (hat > max(0.45 * float(np.median(known)), _FAINT)) if known.size else np.zeros_like(front)
 
 
 # --- geometry ----------------------------------------------------------------------------------------------------------
