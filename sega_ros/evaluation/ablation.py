@@ -48,13 +48,13 @@ class PeopleConfig:
 class BudgetConfig:
     """What every variant may spend; without a dynamic decoder the static one takes all the steps."""
 
-    identity_steps: int = option(600, 'Steps of the shared identity encoder, where no weights are given', bounds=(1, 10**6))
-    static_steps: int = option(500, 'Steps of stage static', bounds=(1, 10**6))
-    dynamic_steps: int = option(500, 'Steps of stage dynamic', bounds=(1, 10**6))
+    identity_steps: int = option(1000, 'Steps of the shared identity encoder, where no weights are given', bounds=(1, 10**6))
+    static_steps: int = option(1000, 'Steps of stage static', bounds=(1, 10**6))
+    dynamic_steps: int = option(1000, 'Steps of stage dynamic', bounds=(1, 10**6))
     shots: int = option(4, 'Pictures per step', bounds=(1, 64))
     rate: float = option(6e-4, 'Peak learning rate', bounds=(1e-7, 1.0))
     warm_up: int = option(50, 'Steps to reach it', bounds=(0, 10**6))
-    average: float = option(0.99, 'Of the running average of the weights', bounds=(0.0, 0.99999))
+    average: float = option(0.995, 'Of the running average of the weights', bounds=(0.0, 0.99999))
     checked: int = option(4, 'People behind the figures during training', bounds=(1, 1000))
 
 
