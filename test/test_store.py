@@ -273,7 +273,7 @@ def test_real_avatar_round_trip(tmp_path):
     splats = Splats(noise(5, 3), noise(5, 4), noise(5, 3), noise(5), noise(5, 3))
     saved = Avatar(
         head_model='open', head_model_version='1', identity=Identity(np.arange(4, dtype=np.float32), focal_length=1.75),
-        atlas_size=8, static=maps(8), dynamic=maps(8), closed_lids=noise(8, 8, 3).numpy(),
+        atlas_size=8, static=maps(8), dynamic=maps(8), branch=None, closed_lids=noise(8, 8, 3).numpy(),
         shell=Shell(splats, np.ones((5, 3), np.float32), np.tile(np.float32([-1, 0]), (5, 1)), np.zeros(5, np.float32)),
         photo_camera=Camera(64, 48, 90.0, 91.0, 32.0, 24.0), window=np.array([4, 5, 30], np.float32),
         background=np.array([0.1, 0.2, 0.3], np.float32), metadata={'consent': 'yes'}, warnings=('a warning',))

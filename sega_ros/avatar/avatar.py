@@ -8,24 +8,26 @@ import torch
 from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestError
 from sega_ros.head.atlas import UvAtlas, build_atlas
 from sega_ros.head.model import HeadModel
+from sega_ros.models.frame_decoder import Branch, branch_to_tensors, tensors_to_branch
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
 
-FORMAT = 2  # of the file; raised when a reader of the old one would misread the new one
+FORMAT = 3  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
 
 
 @dataclass(frozen=True)
 class Avatar:
-    """One person. `static` is baked once; `dynamic` is what the dynamic decoder gives per frame (SEGA section 3.4)."""
+    """One person. `static` is baked once; `branch` changes `dynamic` frame by frame (SEGA section 3.4)."""
 
     head_model: str
     head_model_version: str
     identity: Identity
     atlas_size: int  # texels, square
     static: GaussianMap  # [H, W, ...]
-    dynamic: GaussianMap  # [H, W, ...]
+    dynamic: GaussianMap  # [H, W, ...] before the dynamic decoder's changes; colours may leave [0, 1]
+    branch: Branch | None  # deformation VAE and dynamic decoder; None: the expression acts through the mesh alone
     closed_lids: np.ndarray  # [H, W, 3] colours around shut eyes; 0 where lids play no part
     shell: Shell
     photo_camera: Camera  # of the crop the avatar was made from; its viewmat is the photo's head pose
@@ -71,8 +73,12 @@ def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
         'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
         'closed_lids': (np.clip(avatar.closed_lids, 0, 1) * 255 + 0.5).astype(np.uint8),
     }
+    sizes = None
+    if avatar.branch is not None:
+        weights, sizes = branch_to_tensors(avatar.branch)
+        tensors |= weights
     metadata = dict(avatar.metadata) | {
-        'format': FORMAT, 'head_model': avatar.head_model, 'head_model_version': avatar.head_model_version,
+        'branch': sizes, 'format': FORMAT, 'head_model': avatar.head_model, 'head_model_version': avatar.head_model_version,
         'atlas_size': avatar.atlas_size, 'warnings': list(avatar.warnings),
     }
     return tensors, metadata
@@ -129,6 +135,7 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     return Avatar(
         str(metadata['head_model']), str(metadata['head_model_version']), Identity(**identity), size,
         _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
+        None if metadata['branch'] is None else tensors_to_branch(tensors, metadata['branch']),
         tensors['closed_lids'].astype(np.float32) / 255,
         Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}']) for k in ('normals', 'fade', 'torso'))),
         camera, np.array(tensors['window']), np.array(tensors['background']), metadata,

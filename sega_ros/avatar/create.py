@@ -1,50 +1,49 @@
-"""Creating an avatar: photo -> landmarks, matte, fit -> texels and shell -> person-specific optimisation -> Avatar."""
+"""Creating an avatar: photo -> landmarks, matte, fit -> base -> the prior's decoders -> fine-tuning on the photo -> Avatar."""
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from sega_ros.avatar.avatar import Avatar
-from sega_ros.avatar.personalise import PersonaliseConfig, personalise, shell_fade
+from sega_ros.avatar.expressions import other_expressions
+from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
-from sega_ros.avatar.shell import NECK_CUT, build_shell
-from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
+from sega_ros.avatar.start import photo_start
 from sega_ros.camera import pose_camera
 from sega_ros.errors import CancelledError, NoFaceError, RequestError
-from sega_ros.head.atlas import build_atlas
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
-from sega_ros.models.binding import (
-    TexelTable,
-    bind,
-    camera_centre,
-    facing_fade,
-    fuse,
-    surface_frames,
-    texel_table,
-)
+from sega_ros.models.base import Base, added
+from sega_ros.models.binding import camera_centre, facing_fade
+from sega_ros.models.frame_decoder import Branch
+from sega_ros.models.sega import Sega, place_person
+from sega_ros.models.uv import UvLayout
+from sega_ros.models.weights import load_prior
 from sega_ros.render import rasterize
 from sega_ros.tracking.embedding import LandmarkEmbedding
-from sega_ros.tracking.fit import fit_identity, solve_personal_offset
-from sega_ros.tracking.landmark_model import JAW
+from sega_ros.tracking.fit import Identity, fit_identity, solve_personal_offset
 from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.types import Camera, FlameParams, GaussianMap, Region, Shell, Splats
 
 Progress = Callable[[str, float, np.ndarray | None], None]
 
-# Steps of the optimisation and side of the atlas for each quality.
-QUALITIES = {'preview': (25, 192), 'standard': (160, 192), 'high': (500, 256)}
-# A texel's Gaussian: standard deviation over the texel's spacing along and across the surface, and thickness over it.
-_SIGMA, _THICKNESS = 0.62, 0.2
-# Regions that keep their first colours: eyeballs and gums move in ways that the photo does not show, ears are seen edge-on.
-_PAINTED = (Region.EYES, Region.MOUTH, Region.EARS)
-# Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every fourth is in use.
-_MAX_SIGMA = 0.008  # metres; the neck's lowest texels are ten times longer
-_LARGER = {Region.SCALP: 2.0, Region.EARS: 1.2, Region.NECK: 1.25}
-_SCALP_SINK = 0.004  # metres: the scalp lies under the hair of the shell
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What an avatar is worth in time."""
+
+    atlas: int  # texels a side
+    decoder_steps: int
+    steps: int
+
+
+# Preview is feed-forward only, where there is a prior.
+QUALITIES = {'preview': Quality(192, 0, 0), 'standard': Quality(192, 20, 120), 'high': Quality(256, 80, 450)}
+_STEPS_WITHOUT_PRIOR = 25
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
 _CLOSED = 10.0  # opacity logit that stands for "not there"
@@ -52,8 +51,8 @@ _CLOSED = 10.0  # opacity logit that stands for "not there"
 
 def create_avatar(
     image: np.ndarray, *, head: HeadModel, embedding: LandmarkEmbedding, quality: str = 'standard',
-    consent: str = 'not stated', progress: Progress = lambda stage, share, preview: None,
-    cancelled: Callable[[], bool] = lambda: False,
+    consent: str = 'not stated', bust: bool = True, model: Sega | None = None,
+    progress: Progress = lambda stage, share, preview: None, cancelled: Callable[[], bool] = lambda: False,
 ) -> Avatar:
     """Make an avatar of one photo.
 
@@ -63,6 +62,8 @@ def create_avatar(
         embedding: where MediaPipe's landmarks lie on it.
         quality: 'preview', 'standard' or 'high'.
         consent: what the person agreed to; kept in the file.
+        bust: with the shoulders; False leaves them out.
+        model: networks (default: the shipped ones, where they fit the head model; without any, photo and mesh have to do).
         progress: called with the stage, the share of the whole job and, at times, a picture (uint8 RGB) of the avatar so far.
         cancelled: asked between steps; when it answers True the work stops.
 
@@ -77,7 +78,7 @@ def create_avatar(
         raise RequestError(f'consent: wanted at most {MAX_CONSENT} characters, found {len(consent)}: shorten it')
     check_image(image)
     started = time.perf_counter()
-    steps, size = QUALITIES[quality]
+    work = QUALITIES[quality]
 
     def report(stage: str, share: float, preview: np.ndarray | None = None) -> None:
         if cancelled():
@@ -99,101 +100,137 @@ def create_avatar(
     identity = solve_personal_offset(head, embedding, fit)
     camera = photo.crop_camera(pose_camera(fit.rotation, fit.translation, fit.focal_length, image.shape[:2]))
     report('unwrap', 0.2)
-    scene = _Scene(head, identity, fit.params, photo, camera, size)
-    maps, shell = scene.start()
-    report('personalise', 0.25, scene.picture(maps, shell))
-    maps, shell = personalise(
-        maps, shell, scene.table, scene.frames, photo, camera, painted=scene.painted,
-        config=PersonaliseConfig(steps=steps),
-        progress=lambda share, picture: report('personalise', 0.25 + 0.7 * share, picture()))
+    model = model or load_prior(head)
+    steps = work.steps if model else max(work.steps, _STEPS_WITHOUT_PRIOR)
+    person = personal_avatar(
+        UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
+        config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, report=report)
     report('bake', 0.96)
     metadata = {
         'created_ns': time.time_ns(), 'quality': quality, 'consent': consent, 'synthetic': True,
-        'photo_psnr': round(scene.face_psnr(maps, shell), 2), 'splats': len(scene.table) + len(shell.splats),
         'create_seconds': round(time.perf_counter() - started, 2),
         'provenance': f'made by sega_ros from one photo of {image.shape[1]}x{image.shape[0]} px',
     }
-    dynamic = torch.from_numpy(scene.atlas.dynamic)
-    empty = replace(maps, opacity=torch.full_like(maps.opacity, -_CLOSED))
-    avatar = Avatar(
-        head.name, head.version, identity, size, static=fuse(maps, empty, dynamic), dynamic=fuse(empty, maps, dynamic),
-        closed_lids=scene.closed_lids, shell=shell, photo_camera=camera, window=portrait_window(photo),
-        background=scene.background, metadata=metadata, warnings=photo.warnings)
-    report('done', 1.0, scene.picture(maps, shell))
+    avatar = replace(person.avatar, metadata=person.avatar.metadata | metadata)
+    report('done', 1.0, person.picture)
     return avatar
+
+
+@dataclass(frozen=True)
+class PersonalAvatar:
+    """An avatar, and how it looks in the photo's view (uint8 RGB)."""
+
+    avatar: Avatar
+    picture: np.ndarray
+
+
+def personal_avatar(
+    layout: UvLayout, identity: Identity, params: FlameParams, photo: Photo, camera: Camera, *, model: Sega | None,
+    config: PersonaliseConfig, bust: bool = True, report: Progress = lambda stage, share, preview: None,
+) -> PersonalAvatar:
+    """Make the avatar of a fitted photo: base, decoders, fine-tuning, baking.
+
+    Args:
+        layout: UV layout of the head model.
+        identity, params: of the fit.
+        photo: crop with matte.
+        camera: its camera.
+        model: networks, copied before they are changed; None leaves the base uncorrected, and the expression to the mesh.
+        config: how long the photo is followed; without any steps the avatar is what the networks say.
+        bust: with the shoulders.
+        report: called with stage, share of the whole job and picture or None.
+    """
+    head = layout.head
+    start = photo_start(layout, identity, params, photo, camera)
+    base = start.base if bust else _without_bust(start.base)
+    poser = Poser(head, identity.shape, v_offset=identity.v_offset)
+
+    def offsets(p: FlameParams) -> np.ndarray:
+        return layout.offsets(poser.pose(p), poser.rest)
+
+    view = View(replace(start, base=base), photo, camera, torch.from_numpy(offsets(params))[None],
+                torch.from_numpy(np.stack([offsets(p) for p in other_expressions(head)])))
+    eye = camera_centre(camera.viewmat)
+    fade = facing_fade(start.frames, eye)
+    uncorrected = _at_rest(base)
+    report('personalise', 0.25, _picture(place_person(uncorrected, base.shell, start.frames, eye, fade=fade), camera, np.ones(3)))
+    middle = 0.25
+    if model and config.decoder_steps:
+        model = tune_decoders(model, view, layout, config, lambda share, picture: report(
+            'personalise', 0.25 + 0.25 * share, picture()))
+        middle = 0.5
+    before, texels, shell, branch = uncorrected, uncorrected, base.shell, None
+    if model:
+        with torch.no_grad():
+            person = model.decode_person(base, layout)
+            (texels,), _ = model.decode_frames(person, layout, view.offsets, base.eyelids[None])
+        before, shell = added(uncorrected, person.texels), person.shell
+        branch = Branch.of_model(model, person.static.features, person.static.fine_features)
+    settled = texels
+    if config.steps:
+        settled, shell = add_residual(texels, shell, view, config, lambda share, picture: report(
+            'personalise', middle + (0.95 - middle) * share, picture()))
+    # The residual is the same in every expression: it goes under the dynamic decoder's changes.
+    residual = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in GaussianMap.__dataclass_fields__))
+    baked = added(before, residual)
+    hidden = photo.inside & (photo.alpha < 0.02)
+    background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
+    splats = place_person(settled, shell, start.frames, eye, fade=fade)
+    picture = _picture(splats, camera, background)
+    avatar = Avatar(
+        head.name, head.version, identity, layout.size, static=_spread(baked, layout, ~layout.dynamic),
+        dynamic=_spread(baked, layout, layout.dynamic),
+        branch=branch,
+        closed_lids=_closed_lids(base.shut, baked.color.numpy() - base.color, layout), shell=shell, photo_camera=camera,
+        window=portrait_window(photo), background=background, warnings=photo.warnings,
+        metadata={'photo_psnr': round(_face_psnr(picture, head, start.buffer, photo), 2), 'splats': len(splats)})
+    return PersonalAvatar(avatar, picture)
+
+
+def _without_bust(base: Base) -> Base:
+    """Base without what belongs to the torso."""
+    shell, keep = base.shell, base.shell.torso < 0.5
+    shell = Shell(shell.splats[torch.from_numpy(keep)], shell.normals[keep], shell.fade[keep], shell.torso[keep])
+    return replace(base, shell=shell, **{k: getattr(base, k)[keep] for k in ('shell_texel', 'shell_at', 'shell_cosine')})
+
+
+def _at_rest(base: Base) -> GaussianMap:
+    """Texels of the base with open eyes."""
+    return GaussianMap(torch.from_numpy(base.offset), torch.tensor([1.0, 0, 0, 0]).expand(len(base.color), 4),
+                       torch.from_numpy(base.log_scale), torch.from_numpy(base.opacity), torch.from_numpy(base.color))
+
+
+def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> GaussianMap:
+    """Texels [T, ...] as a map [H, W, ...]; nothing where `mask` [T] does not hold."""
+    size, (rows, cols) = layout.size, layout.table.index
+    empty = GaussianMap(torch.zeros(size, size, 3), torch.zeros(size, size, 4), torch.full((size, size, 3), -8.0),
+                        torch.full((size, size), -_CLOSED), torch.zeros(size, size, 3))
+    empty.rotation[..., 0] = 1
+    for k in GaussianMap.__dataclass_fields__:
+        getattr(empty, k)[rows[mask], cols[mask]] = getattr(texels, k)[mask]
+    return empty
+
+
+def _closed_lids(shut: np.ndarray, change: np.ndarray, layout: UvLayout) -> np.ndarray:
+    """Colours around shut eyes as a map [H, W, 3], with what the networks and the photo changed there."""
+    out = np.zeros((layout.size, layout.size, 3), np.float32)
+    used = shut.any(-1)
+    out[layout.table.rows[used], layout.table.cols[used]] = (shut + change)[used].clip(1 / 255, 1)
+    return out
+
+
+def _picture(splats: Splats, camera: Camera, background: np.ndarray) -> np.ndarray:
+    with torch.no_grad():
+        return _to_uint8(rasterize(splats, camera, background=torch.from_numpy(np.asarray(background, np.float32))).image)
+
+
+def _face_psnr(picture: np.ndarray, head: HeadModel, buffer, photo: Photo) -> float:
+    """PSNR (dB) of the avatar in the photo's view against the photo, over the pixels of face, eyes and mouth."""
+    region = np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], 0)
+    face = np.isin(region, [Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS]) & photo.inside
+    error = picture[face] / 255.0 - photo.image[face]
+    return float(-10 * np.log10(max((error**2).mean(), 1e-10)))
 
 
 def _to_uint8(image) -> np.ndarray:
     return (np.clip(np.asarray(image), 0, 1) * 255 + 0.5).astype(np.uint8)
-
-
-class _Scene:
-    """The photo, the mesh laid over it, and the texels in use."""
-
-    def __init__(self, head: HeadModel, identity, params: FlameParams, photo: Photo, camera: Camera, size: int):
-        self.head, self.photo, self.camera = head, photo, camera
-        poser = Poser(head, identity.shape, v_offset=identity.v_offset)
-        self.vertices = poser.pose(params)
-        self.atlas = build_atlas(head, size)
-        height = self.atlas.points(head.v_template, head.faces)[..., 1]
-        cut = (self.atlas.region == Region.NECK) & (height < NECK_CUT)
-        # The scalp lies under the hair of the shell and only backs it: a quarter of its texels does, twice as large.
-        grid = np.add.outer(np.arange(size) % 2, np.arange(size) % 2) == 0
-        thinned = (self.atlas.region == Region.SCALP) & ~grid
-        self.table: TexelTable = texel_table(head, self.atlas, poser.rest, ~cut & ~thinned)
-        self.region = self.atlas.region[self.table.rows, self.table.cols]
-        self.frames = surface_frames(self.table, self.vertices)
-        self.buffer = mesh_buffer(head, self.vertices, camera)
-        hidden = photo.inside & (photo.alpha < 0.02)
-        self.background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
-
-    def start(self) -> tuple[GaussianMap, Shell]:
-        """Return the maps and the shell before the optimisation."""
-        unwrapped = unwrap(self.head, self.table, self.region, self.frames, self.photo, self.camera, self.buffer)
-        height, width = self.atlas.size
-        rows, cols = self.table.index
-        spacing = torch.from_numpy(self.table.rest_stretch).clamp_min(2e-5)
-        sigma = torch.stack([spacing[:, 0], spacing[:, 1], _THICKNESS * spacing.prod(-1).sqrt()], -1) * _SIGMA
-        log_scale = torch.full((height, width, 3), -8.0)
-        scalp = torch.from_numpy(self.region == Region.SCALP)
-        for kind, factor in _LARGER.items():
-            sigma[torch.from_numpy(self.region == kind), :2] *= factor
-        log_scale[rows, cols] = sigma.clamp_max(_MAX_SIGMA).log()
-        opacity = torch.full((height, width), -_CLOSED)
-        opacity[rows, cols] = 3.0
-        # Where the fit's lip gap is wider than the photo's, the lower teeth would take the lip's colour.
-        lower = self.head.weights[self.table.corners[:, 0], JAW] > 0.5
-        self.painted = np.isin(self.region, _PAINTED) | (self.region == Region.TEETH) & lower & ~unwrapped.seen
-        self.closed_lids = np.zeros((height, width, 3), np.float32)
-        self.closed_lids[self.table.rows, self.table.cols] = unwrapped.closed_lids
-        color = torch.zeros(height, width, 3)
-        color[rows, cols] = torch.from_numpy(unwrapped.color)
-        offset = torch.zeros(height, width, 3)
-        offset[rows[scalp], cols[scalp], 2] = -_SCALP_SINK
-        offset[rows, cols, 2] -= torch.from_numpy(
-            tuck_in(self.head, self.table, self.region, self.frames, self.photo, self.camera))
-        rotation = torch.zeros(height, width, 4)
-        rotation[..., 0] = 1
-        shell = build_shell(self.head, self.vertices, self.photo, self.camera, self.buffer)
-        return GaussianMap(offset, rotation, log_scale, opacity, color), shell
-
-    def splats(self, maps: GaussianMap, shell: Shell) -> Splats:
-        """Splats as the photo's camera sees them."""
-        eye = camera_centre(self.camera.viewmat)
-        on_mesh = bind(maps, self.table, self.frames, facing_fade(self.frames, eye))
-        veil = torch.from_numpy(shell_fade(shell, eye))
-        return Splats.cat([on_mesh, replace(shell.splats, opacities=shell.splats.opacities * veil)])
-
-    def picture(self, maps: GaussianMap, shell: Shell) -> np.ndarray:
-        """Render the photo's view, uint8 RGB."""
-        with torch.no_grad():
-            image = rasterize(self.splats(maps, shell), self.camera, background=torch.from_numpy(self.background)).image
-        return _to_uint8(image)
-
-    def face_psnr(self, maps: GaussianMap, shell: Shell) -> float:
-        """PSNR (dB) of the avatar in the photo's view against the photo, over the pixels of face, eyes and mouth."""
-        region = np.where(self.buffer.face >= 0, self.head.face_region[np.maximum(self.buffer.face, 0)], 0)
-        face = np.isin(region, [Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS]) & self.photo.inside
-        error = self.picture(maps, shell)[face] / 255.0 - self.photo.image[face]
-        return float(-10 * np.log10(max((error**2).mean(), 1e-10)))
-

@@ -12,11 +12,13 @@ from sega_ros.errors import HeadModelMismatchError, RequestError
 from sega_ros.geometry import rotmat_to_rotvec, rotmat_to_unitquat, rotvec_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
+from sega_ros.models.base import lid_closure
 from sega_ros.models.bind_kernel import activate, bind_into
-from sega_ros.models.binding import camera_centre, fuse, texel_table
+from sega_ros.models.binding import camera_centre, fuse, gather, texel_table
+from sega_ros.models.frame_decoder import FrameDecoder
 from sega_ros.models.shell_kernel import place_shell
 from sega_ros.tracking.fit import Identity, fit_identity
-from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
+from sega_ros.types import Camera, FlameExpression, FlameParams, GaussianMap, Splats
 
 VIEWS = ('frontal', 'follow', 'input', 'free')
 # Share of the operator's head turn that view `follow` shows, and of a head turn that the torso joins in.
@@ -54,21 +56,22 @@ class View:
 class _LidColors:
     """The part of the dynamic map that depends on the lids: from the open eye's colours to the shut eye's."""
 
-    def __init__(self, avatar: Avatar, table, rest: np.ndarray, local: np.ndarray):
+    def __init__(self, avatar: Avatar, table, rest: np.ndarray, colors: np.ndarray, column: np.ndarray):
+        """Take the open eye's `colors` [3, n]; texel t of `table` is its column `column[t]`."""
         middle = (rest[table.corners] * table.bary[..., None]).sum(1)[:, 0]
         lid = avatar.closed_lids[table.rows, table.cols].any(-1)
-        self._sides = [np.flatnonzero(lid & (middle > 0)), np.flatnonzero(lid & (middle <= 0))]
-        self._open = [local[k, 11:14].copy() for k in self._sides]
-        self._shut = [avatar.closed_lids[table.rows[k], table.cols[k]] for k in self._sides]
+        sides = [np.flatnonzero(lid & (middle > 0)), np.flatnonzero(lid & (middle <= 0))]
+        self._columns = [column[k] for k in sides]
+        self._open = [colors[:, k].copy() for k in self._columns]
+        self._shut = [avatar.closed_lids[table.rows[k], table.cols[k]].T for k in sides]
         photo = avatar.identity.eyelids
-        self._start = np.clip(np.zeros(2) if photo is None else photo, 0, 0.6)
+        self._start = np.zeros(2) if photo is None else photo
 
-    def apply(self, eyelids: np.ndarray, local: np.ndarray) -> None:
-        """Write the lid texels' colours for a closure [2] (left, right) into `local` [T, 14]."""
-        for k, texels in enumerate(self._sides):
-            share = np.clip((float(eyelids[k]) - self._start[k]) / (1 - self._start[k]), 0, 1)
-            share = share * share * (3 - 2 * share)
-            local[texels, 11:14] = (1 - share) * self._open[k] + share * self._shut[k]
+    def apply(self, eyelids: np.ndarray, colors: np.ndarray) -> None:
+        """Write the lid texels' colours for a closure [2] (left, right) into `colors` [3, n]."""
+        shares = lid_closure(eyelids, self._start)
+        for share, columns, start, end in zip(shares, self._columns, self._open, self._shut, strict=True):
+            colors[:, columns] = (1 - share) * start + share * end
 
 
 class AvatarDriver:
@@ -89,7 +92,9 @@ class AvatarDriver:
         used = np.isfinite(maps.opacity.numpy()) & (maps.opacity.numpy() > -7)
         self._table = texel_table(head, atlas, self._poser.rest, used)
         self._local = activate(maps, self._table)
-        self._lids = _LidColors(avatar, self._table, self._poser.rest, self._local)
+        self._decoder = self._frame_decoder(maps, atlas.dynamic)
+        column = np.arange(len(self._table)) if self._decoder is None else self._column
+        self._lids = _LidColors(avatar, self._table, self._poser.rest, self._base_colors, column)
         self._neck = (head.J_regressor @ self._poser.rest)[1].astype(np.float64)
         shell = avatar.shell
         self._shell = tuple(np.ascontiguousarray(getattr(shell.splats, k).numpy(), np.float32)
@@ -99,6 +104,24 @@ class AvatarDriver:
         self._posed, self._normals = np.empty_like(self._poser.rest), np.empty_like(self._poser.rest)
         self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
+
+    def _frame_decoder(self, maps: GaussianMap, dynamic: np.ndarray) -> FrameDecoder | None:
+        """Prepare the dynamic branch for the texels in `dynamic` [H, W]; None for an avatar without one."""
+        if self.avatar.branch is None:
+            return None
+        index = np.flatnonzero(dynamic[self._table.rows, self._table.cols])
+        rows, cols = self._table.rows[index], self._table.cols[index]
+        texels = gather(maps, self._table)
+        start = torch.cat([getattr(texels, k)[index].reshape(len(index), -1) for k in GaussianMap.__dataclass_fields__], 1)
+        xy = (np.stack([cols, rows], -1) + 0.5) * 2 / self.avatar.atlas_size - 1
+        self._column = np.full(len(self._table), -1)
+        self._column[index] = np.arange(len(index))
+        return FrameDecoder(self.avatar.branch, self.head, self._poser.rest, xy=xy, index=index, start=start.numpy().T)
+
+    @property
+    def _base_colors(self) -> np.ndarray:
+        """Colours [3, n] that the lids change: the decoder's start, else those that are drawn."""
+        return self._local.T[11:] if self._decoder is None else self._decoder.color
 
     def neutral(self) -> FlameExpression:
         """Return a message with a neutral face at the default pose."""
@@ -154,7 +177,9 @@ class AvatarDriver:
         torso = self.torso_rotation(expression, view, camera)
         vertices = self._vertices(expression.params, torso)
         eye = camera_centre(camera.viewmat)
-        self._lids.apply(expression.params.eyelids, self._local)
+        self._lids.apply(expression.params.eyelids, self._base_colors)
+        if self._decoder is not None:
+            self._decoder.write(vertices, self._local.T)
         n = bind_into(self._table, self._local, vertices, eye, self._out, normals=self._normals)
         shell = self.avatar.shell
         m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, rotmat_to_unitquat(torso), self._neck, eye,

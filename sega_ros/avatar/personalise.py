@@ -1,25 +1,41 @@
-"""Person-specific optimisation of the Gaussian maps on the one photo (SEGA section 3.5), kept sane for other views."""
+"""Person-specific fine-tuning on the one photo (SEGA section 3.5), kept sane for other views and other expressions.
 
+First the decoders themselves, a few steps, held to what they said before at other expressions: what they learn of the person
+so reaches texels that the photo does not show. Then a small residual per texel and per splat of the shell, which puts back the
+detail that the decoders can't draw, and touches only what the photo shows well.
+"""
+
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from sega_ros.avatar.photo import Photo
+from sega_ros.avatar.start import Start
 from sega_ros.camera import project
-from sega_ros.models.binding import SurfaceFrames, TexelTable, bind, camera_centre, facing, facing_fade
+from sega_ros.models.binding import camera_centre, facing, facing_fade
+from sega_ros.models.sega import PersonOutput, Sega, place_person
+from sega_ros.models.uv import UvLayout
 from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Shell, Splats
 
 _EDGE = 0.45  # cosine to the camera under which a shell splat keeps its colour
+_FIELDS = tuple(GaussianMap.__dataclass_fields__)
+
+Progress = Callable[[float, Callable[[], np.ndarray]], None]
 
 
 @dataclass(frozen=True)
 class PersonaliseConfig:
-    """How long and how freely the maps follow the photo."""
+    """How long and how freely decoders and texels follow the photo."""
 
-    steps: int = 150
+    decoder_steps: int = 20
+    decoder_rate: float = 2e-4
+    hold: float = 3.0  # pull of the decoders' other expressions to what they were
+    steps: int = 140
     color_rate: float = 0.012
     shape_rate: float = 0.012  # of log scales and opacity logits
     offset_rate: float = 3e-5  # metres per step
@@ -33,10 +49,139 @@ class PersonaliseConfig:
     edge_prior: float = 20.0  # at right angles; grows from color_prior
 
 
-def shell_fade(shell: Shell, eye: np.ndarray) -> np.ndarray:
-    """Opacity factors [N] of the shell's splats as `eye` [3] (head frame) sees them."""
-    low, high = shell.fade.T
-    return np.clip((facing(shell.splats.means.numpy(), shell.normals, eye) - low) / (high - low), 0, 1).astype(np.float32)
+@dataclass(frozen=True)
+class View:
+    """The photo as a target, and the mesh laid over it."""
+
+    start: Start
+    photo: Photo
+    camera: Camera
+    offsets: Tensor  # [1, 3, 48, 48] of the photo's expression, metres
+    others: Tensor  # [J, 3, 48, 48] of other expressions
+
+    def loss(self, splats: Splats, background: Tensor) -> Tensor:
+        """Error of `splats` against the matted person over a `background` [3]: neither colour nor opacity can borrow from it."""
+        alpha = torch.from_numpy(self.photo.alpha)[..., None]
+        target = torch.from_numpy(self.photo.color) * alpha + background * (1 - alpha)
+        image = rasterize(splats, self.camera, background=background).image
+        error = (image - target) * torch.from_numpy(self.photo.inside.astype(np.float32))[..., None]
+        return error.abs().mean() + 2 * (error**2).mean()
+
+
+def tune_decoders(model: Sega, view: View, layout: UvLayout, config: PersonaliseConfig, progress: Progress) -> Sega:
+    """Return a copy of `model` whose decoders have seen the photo."""
+    base = view.start.base
+    lids = np.zeros((1, 2), np.float32) + base.eyelids
+    with torch.no_grad():
+        before = model.decode_person(base, layout)
+        wanted = _branch_output(model, before, view.others)
+    tuned = copy.deepcopy(model)
+    tuned.requires_grad_(False)
+    for part in (tuned.static, tuned.dynamic):
+        part.requires_grad_(True)
+    optimiser = torch.optim.Adam([p for p in tuned.parameters() if p.requires_grad], lr=config.decoder_rate, betas=(0.9, 0.99))
+    eye = camera_centre(view.camera.viewmat)
+    fade = facing_fade(view.start.frames, eye)
+    # What the photo does not show is held the more.
+    loose = torch.from_numpy(base.seen & (base.cosine > config.edge))
+    generator = torch.Generator().manual_seed(0)
+    for step in range(config.decoder_steps):
+        person = tuned.decode_person(base, layout)
+        (texels,), _ = tuned.decode_frames(person, layout, view.offsets, lids)
+        splats = place_person(texels, person.shell, view.start.frames, eye, fade=fade)
+        loss = view.loss(splats, torch.rand(3, generator=generator))
+        k = step % len(view.others)
+        found = _branch_output(tuned, person, view.others[k:k + 1])
+        held = sum(((a - b[k:k + 1]) ** 2).mean() for a, b in zip(found, wanted, strict=True))
+        held = held + _drift(person.texels, before.texels, ~loose) + 0.1 * _drift(person.texels, before.texels, loose)
+        optimiser.zero_grad(set_to_none=True)
+        (loss + config.hold * held).backward()
+        optimiser.step()
+        if step % 5 == 4:
+            progress((step + 1) / config.decoder_steps, lambda s=splats: _picture(s, view.camera))
+    return tuned.requires_grad_(False)
+
+
+def _branch_output(model: Sega, person: PersonOutput, offsets: Tensor) -> tuple[Tensor, ...]:
+    """Raw maps of the dynamic decoder for expressions [J, 3, 48, 48]."""
+    count = len(offsets)
+    features, fine = (x.expand(count, -1, -1, -1) for x in (person.static.features, person.static.fine_features))
+    out = model.dynamic(features, fine, model.deformation(offsets).feature, offsets)
+    return 0.1 * out.geometry, 0.1 * out.color
+
+
+def _drift(now: GaussianMap, before: GaussianMap, where: Tensor) -> Tensor:
+    """Mean squared change of texels [T, ...] where `where` [T]: colours as they are, offsets in millimetres over ten, logs."""
+    terms = (((now.color - before.color) ** 2).sum(-1), (100 * (now.offset - before.offset)).square().sum(-1),
+             0.1 * ((now.log_scale - before.log_scale) ** 2).sum(-1), 0.01 * (now.opacity - before.opacity) ** 2)
+    return sum((t * where).mean() for t in terms)
+
+
+def add_residual(
+    texels: GaussianMap, shell: Shell, view: View, config: PersonaliseConfig, progress: Progress,
+) -> tuple[GaussianMap, Shell]:
+    """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
+
+    Args:
+        texels: [T, ...] at the photo's expression.
+        shell: hair and bust.
+        view: the photo.
+        config: steps and rates.
+        progress: called with the share done and a function that gives the current picture (uint8 [H, W, 3]).
+    """
+    start = {k: getattr(texels, k).detach().clone() for k in _FIELDS}
+    free = {k: start[k].clone().requires_grad_() for k in ('color', 'log_scale', 'opacity', 'offset')}
+    hair = {'colors': shell.splats.colors.clone().requires_grad_(),
+            'logits': torch.logit(shell.splats.opacities.clamp(0.02, 0.98)).requires_grad_()}
+    hair_start = {k: v.detach().clone() for k, v in hair.items()}
+    optimiser = torch.optim.Adam([
+        {'params': [free['color'], hair['colors']], 'lr': config.color_rate},
+        {'params': [free['log_scale'], free['opacity'], hair['logits']], 'lr': config.shape_rate},
+        {'params': [free['offset']], 'lr': config.offset_rate},
+    ], betas=(0.9, 0.99))
+    eye = camera_centre(view.camera.viewmat)
+    fade = facing_fade(view.start.frames, eye)
+    keep = torch.from_numpy(view.start.painted)
+    hold = torch.from_numpy(config.color_prior + config.edge_prior * _turned(view, eye, config.edge))[:, None]
+    # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
+    on_edge = torch.from_numpy(facing(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
+
+    def current() -> tuple[GaussianMap, Shell]:
+        values = {k: torch.where(keep if v.dim() == 1 else keep[:, None], v, free.get(k, v)) for k, v in start.items()}
+        colors = torch.where(on_edge, hair_start['colors'], hair['colors']).clamp(0, 1)
+        return GaussianMap(**values), replace(
+            shell, splats=replace(shell.splats, colors=colors, opacities=torch.sigmoid(hair['logits'])))
+
+    def splats() -> Splats:
+        on_mesh, loose = current()
+        return place_person(on_mesh, loose, view.start.frames, eye, fade=fade)
+
+    generator = torch.Generator().manual_seed(0)
+    for step in range(config.steps):
+        loss = view.loss(splats(), torch.rand(3, generator=generator))
+        prior = ((hold * (free['color'] - start['color'])**2).mean()
+                 + config.color_prior * ((hair['colors'] - hair_start['colors'])**2).mean()
+                 + config.shape_prior * ((free['log_scale'] - start['log_scale'])**2).mean()
+                 + config.shape_prior * 0.1 * ((free['opacity'] - start['opacity'])**2).mean()
+                 + config.offset_prior * (((free['offset'] - start['offset']) * 1000)**2).mean() * 1e-3)
+        optimiser.zero_grad(set_to_none=True)
+        (loss + prior).backward()
+        optimiser.param_groups[0]['lr'] = config.color_rate * (1 - 0.8 * step / config.steps)
+        optimiser.step()
+        with torch.no_grad():
+            middle = start['log_scale']
+            free['log_scale'].copy_(free['log_scale'].clamp(middle - config.growth, middle + config.growth))
+        if step % 10 == 9:
+            progress((step + 1) / config.steps, lambda: _picture(splats(), view.camera))
+    on_mesh, loose = current()
+    return _detached(on_mesh), replace(loose, splats=_detached(loose.splats))
+
+
+def _turned(view: View, eye: np.ndarray, edge: float) -> np.ndarray:
+    """How much each texel [T] is to keep its colour, 0 to 1: seen flat, or over the matte's soft edge."""
+    frames = view.start.frames
+    flat = ((edge - facing(frames.positions, frames.rotmats[..., 2], eye)) / edge).clip(0, 1) ** 2
+    return np.maximum(flat, _at_the_outline(frames.positions, view.photo, view.camera)).astype(np.float32)
 
 
 def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.ndarray:
@@ -49,92 +194,14 @@ def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.n
     return 1.0 - solid[row, col]
 
 
-def personalise(
-    maps: GaussianMap, shell: Shell, table: TexelTable, frames: SurfaceFrames, photo: Photo, camera: Camera, *,
-    painted: np.ndarray, config: PersonaliseConfig, progress: Callable[[float, Callable[[], np.ndarray]], None],
-) -> tuple[GaussianMap, Shell]:
-    """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
-
-    The target is the matted person over a background whose colour changes from step to step, so that neither colour nor
-    opacity can borrow from it.
-
-    Args:
-        maps: start [H, W, ...].
-        shell: hair and bust at the photo's pose.
-        table: texels in use.
-        frames: their frames at the photo's pose.
-        photo: crop with matte.
-        camera: its camera.
-        painted: [T] bool: texels that stay as they are: the photo says little of them (eyeballs, ears).
-        config: steps and rates.
-        progress: called with the share done and a function that gives the current picture (uint8 [H, W, 3]).
-    """
-    rows, cols = table.index
-    start = {k: getattr(maps, k)[rows, cols].clone() for k in GaussianMap.__dataclass_fields__}
-    free = {k: start[k].clone().requires_grad_() for k in ('color', 'log_scale', 'opacity', 'offset')}
-    hair = {'colors': shell.splats.colors.clone().requires_grad_(),
-            'logits': torch.logit(shell.splats.opacities.clamp(0.02, 0.98)).requires_grad_()}
-    hair_start = {k: v.detach().clone() for k, v in hair.items()}
-    optimiser = torch.optim.Adam([
-        {'params': [free['color'], hair['colors']], 'lr': config.color_rate},
-        {'params': [free['log_scale'], free['opacity'], hair['logits']], 'lr': config.shape_rate},
-        {'params': [free['offset']], 'lr': config.offset_rate},
-    ], betas=(0.9, 0.99))
-    eye = camera_centre(camera.viewmat)
-    fade = facing_fade(frames, eye)
-    veil = torch.from_numpy(shell_fade(shell, eye))
-    color, alpha = torch.from_numpy(photo.color), torch.from_numpy(photo.alpha)[..., None]
-    weight = torch.from_numpy(photo.inside.astype(np.float32))[..., None]
-
-    keep = torch.from_numpy(painted)[:, None]
-    turned = ((config.edge - facing(frames.positions, frames.rotmats[..., 2], eye)) / config.edge).clip(0, 1) ** 2
-    turned = np.maximum(turned, _at_the_outline(frames.positions, photo, camera))
-    hold = torch.from_numpy((config.color_prior + config.edge_prior * turned).astype(np.float32))[:, None]
-    # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
-    on_edge = torch.from_numpy(facing(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
-
-    def current() -> tuple[GaussianMap, Splats]:
-        values = {}
-        for k, v in start.items():
-            field = getattr(maps, k).clone()
-            value = free.get(k, v)
-            field[rows, cols] = torch.where(keep if v.dim() == 2 else keep[:, 0], v, value)
-            values[k] = field
-        return GaussianMap(**values), replace(
-            shell.splats, colors=torch.where(on_edge, hair_start['colors'], hair['colors']).clamp(0, 1),
-            opacities=torch.sigmoid(hair['logits']))
-
-    def picture(background: torch.Tensor) -> torch.Tensor:
-        values, loose = current()
-        on_mesh = bind(values, table, frames, fade)
-        loose = replace(loose, opacities=loose.opacities * veil)
-        return rasterize(Splats.cat([on_mesh, loose]), camera, background=background).image
-
-    generator = torch.Generator().manual_seed(0)
-    for step in range(config.steps):
-        background = torch.rand(3, generator=generator)
-        target = color * alpha + background * (1 - alpha)
-        error = (picture(background) - target) * weight
-        loss = error.abs().mean() + 2 * (error**2).mean()
-        prior = ((hold * (free['color'] - start['color'])**2).mean()
-                 + config.color_prior * ((hair['colors'] - hair_start['colors'])**2).mean()
-                 + config.shape_prior * ((free['log_scale'] - start['log_scale'])**2).mean()
-                 + config.shape_prior * 0.1 * ((free['opacity'] - start['opacity'])**2).mean()
-                 + config.offset_prior * ((free['offset'] * 1000)**2).mean() * 1e-3)
-        optimiser.zero_grad(set_to_none=True)
-        (loss + prior).backward()
-        optimiser.param_groups[0]['lr'] = config.color_rate * (1 - 0.8 * step / config.steps)
-        optimiser.step()
-        with torch.no_grad():
-            middle = start['log_scale']
-            free['log_scale'].copy_(free['log_scale'].clamp(middle - config.growth, middle + config.growth))
-        if step % 10 == 9:
-            progress((step + 1) / config.steps, lambda: _to_uint8(picture(torch.ones(3))))
-    values, loose = current()
-    detached = GaussianMap(*(getattr(values, k).detach() for k in GaussianMap.__dataclass_fields__))
-    loose = Splats(*(getattr(loose, k).detach() for k in Splats.__dataclass_fields__))
-    return replace(detached, color=detached.color.clamp(0, 1)), replace(shell, splats=loose)
+def _detached(values):
+    return type(values)(*(getattr(values, k).detach() for k in type(values).__dataclass_fields__))
 
 
-def _to_uint8(image: torch.Tensor) -> np.ndarray:
-    return (image.detach().clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+@torch.no_grad()
+def _picture(splats: Splats, camera: Camera) -> np.ndarray:
+    image = rasterize(splats, camera, background=torch.ones(3)).image
+    return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+
+
+__all__ = ['PersonaliseConfig', 'View', 'add_residual', 'tune_decoders']

@@ -94,7 +94,10 @@ class FrameDecoder:
             start: [14, K] their own parameters before activation (offset, rotation, log scale, opacity, colour).
         """
         self._deformation, self._dynamic = _build(branch)
-        self._features, self._fine = branch.features[None], branch.fine_features[None]
+        # The order in memory that convolutions of few channels like best.
+        order = {'memory_format': torch.channels_last}
+        self._dynamic.to(**order)
+        self._features, self._fine = (x[None].contiguous(**order) for x in (branch.features, branch.fine_features))
         atlas = build_atlas(head, COARSE)
         rows, cols = np.nonzero(atlas.dynamic)
         face = atlas.face[rows, cols]

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from sega_ros.errors import ModelError
-from sega_ros.io.tensors import load_tensors, save_tensors
+from sega_ros.head.model import HeadModel
+from sega_ros.io.tensors import load_metadata, load_tensors, save_tensors
 from sega_ros.models.deformation_vae import DeformationConfig
 from sega_ros.models.dynamic_decoder import DynamicConfig
 from sega_ros.models.identity_encoder import IdentityConfig
@@ -21,10 +22,11 @@ MAX_BYTES = 64 * 1024 * 1024
 _PARTS = {'identity': IdentityConfig, 'deformation': DeformationConfig, 'static': StaticConfig, 'dynamic': DynamicConfig}
 
 
-def save_weights(path: Path | str, model: Sega, notes: dict) -> None:
-    """Write a model in half precision with `notes` (JSON-able: data, seeds, steps, figures)."""
+def save_weights(path: Path | str, model: Sega, notes: dict, *, head: HeadModel) -> None:
+    """Write a model, trained on `head`'s UV layout, in half precision, with `notes` (JSON-able: data, seeds, steps, figures)."""
     tensors = {k: v.detach().cpu().numpy().astype(np.float16) for k, v in model.state_dict().items()}
-    save_tensors(path, tensors, {'format': FORMAT, 'config': asdict(model.config), 'notes': notes})
+    save_tensors(path, tensors, {'format': FORMAT, 'config': asdict(model.config), 'notes': notes,
+                                 'head_model': head.name, 'head_model_version': head.version})
 
 
 def config_from_dict(values: dict) -> SegaConfig:
@@ -56,3 +58,17 @@ def load_weights(path: Path = SHIPPED) -> Sega:
             raise ModelError(f'{path}: {name} is missing or has another size')
     model.load_state_dict({k: torch.from_numpy(np.array(v, np.float32)) for k, v in tensors.items()})
     return model.eval().requires_grad_(False)
+
+
+def load_prior(head: HeadModel, path: Path = SHIPPED) -> Sega | None:
+    """Load the weights if they were trained on `head`'s UV layout; None if not, or if this installation has none.
+
+    Raises:
+        ModelError, AvatarDamagedError: the file is damaged or of another version.
+    """
+    if not path.is_file():
+        return None
+    metadata = load_metadata(path, MAX_BYTES)
+    if (metadata.get('head_model'), metadata.get('head_model_version')) != (head.name, head.version):
+        return None
+    return load_weights(path)

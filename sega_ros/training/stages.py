@@ -95,7 +95,7 @@ def train_stage(
         run = _identity_run if stage == 'identity' else _decoder_run
         figures = run(stage, model, out, layout, embedding, config, world, report, should_stop)
         if world.first:
-            save_weights(out / WEIGHTS, model, {'stage': stage, **figures})
+            save_weights(out / WEIGHTS, model, {'stage': stage, **figures}, head=layout.head)
     return figures
 
 

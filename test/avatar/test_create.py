@@ -22,7 +22,7 @@ def quick(monkeypatch, creation, head, astronaut):
     photo = creation.parts.photo
     small = {k: np.ascontiguousarray(getattr(photo, k)[::4, ::4]) for k in ('image', 'color', 'alpha', 'inside')}
     photo = replace(photo, scale=photo.scale / 4, **small)
-    monkeypatch.setitem(create.QUALITIES, 'quick', (10, 64))
+    monkeypatch.setitem(create.QUALITIES, 'quick', create.Quality(64, 0, 25))
     monkeypatch.setattr(create, 'prepare_photo', lambda image, detect: photo)
     monkeypatch.setattr(create, 'fit_identity', lambda *_: creation.parts.fit)
     monkeypatch.setattr(create, 'solve_personal_offset', lambda *_: creation.parts.identity)
@@ -112,7 +112,7 @@ def test_cancel_at_each_stage(quick, stage):
 
     def cancelled():
         return previous is None or bool(reached and reached[-1] == previous and (
-            stage != 'bake' or reached.count('personalise') >= 2))
+            stage != 'bake' or reached.count('personalise') >= 3))
 
     with pytest.raises(CancelledError, match=f"cancelled at stage '{stage}'; nothing was stored"):
         quick(cancelled=cancelled, progress=lambda stage, *_: reached.append(stage))
@@ -120,7 +120,7 @@ def test_cancel_at_each_stage(quick, stage):
 
 
 def test_cancel_in_the_middle_of_the_optimisation(quick, monkeypatch):
-    monkeypatch.setitem(create.QUALITIES, 'quick', (20, 64))
+    monkeypatch.setitem(create.QUALITIES, 'quick', create.Quality(64, 0, 40))
     shares = []
 
     def progress(stage, share, _):
@@ -128,7 +128,7 @@ def test_cancel_in_the_middle_of_the_optimisation(quick, monkeypatch):
             shares.append(share)
 
     with pytest.raises(CancelledError, match="at stage 'personalise'"):
-        quick(progress=progress, cancelled=lambda: len(shares) == 2)
+        quick(progress=progress, cancelled=lambda: len(shares) == 3)
     assert shares[-1] == pytest.approx(0.6), 'half of the steps are done: not only at its end'
 
 

@@ -1,15 +1,17 @@
 """Unwrapping a photo onto the texels: what it shows is taken, what it does not show is never background."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from sega_ros.avatar import create
+from sega_ros.avatar.start import photo_start
 from sega_ros.avatar.texture import mouth_gap, tuck_in, unwrap, visible_texels
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
+from sega_ros.models.uv import UvLayout
 from sega_ros.types import Region
 
 MAGENTA = np.float32([1, 0, 1])
@@ -19,7 +21,10 @@ MAGENTA = np.float32([1, 0, 1])
 def scene(head, creation):
     """The real photo, the mesh laid over it and 96 x 96 texels."""
     parts = creation.parts
-    return create._Scene(head, parts.identity, parts.fit.params, parts.photo, creation.avatar.photo_camera, 96)
+    layout, camera = UvLayout.build(head, 96), creation.avatar.photo_camera
+    start = photo_start(layout, parts.identity, parts.fit.params, parts.photo, camera)
+    return SimpleNamespace(head=head, photo=parts.photo, camera=camera, region=layout.region, table=start.table,
+                           frames=start.frames, buffer=start.buffer)
 
 
 def unwrapped(scene, photo):

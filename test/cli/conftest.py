@@ -25,7 +25,7 @@ def plain_avatar():
     shell = Shell(splats, np.array([[0, 0, 1]], np.float32), np.array([[-1, 0]], np.float32), np.zeros(1, np.float32))
     return Avatar(
         head_model=head.name, head_model_version=head.version, identity=Identity(np.zeros(head.n_shape, np.float32)),
-        atlas_size=size, static=maps, dynamic=maps, closed_lids=np.zeros((size, size, 3), np.float32), shell=shell,
+        atlas_size=size, static=maps, dynamic=maps, branch=None, closed_lids=np.zeros((size, size, 3), np.float32), shell=shell,
         photo_camera=orbit_camera(distance=0.8, size=(256, 256)), window=np.array([0, 0, 256], np.float32),
         background=np.ones(3, np.float32), metadata={'consent': 'none needed'})
 

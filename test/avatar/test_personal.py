@@ -1,0 +1,156 @@
+"""The networks in an avatar: what is baked is what they said, the driver decodes as training does, the photo is followed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from sega_ros.avatar.avatar import avatar_to_tensors, tensors_to_avatar
+from sega_ros.avatar.create import personal_avatar
+from sega_ros.avatar.drive import AvatarDriver, View
+from sega_ros.avatar.expressions import other_expressions
+from sega_ros.avatar.personalise import PersonaliseConfig
+from sega_ros.errors import AvatarDamagedError, ModelError
+from sega_ros.models.sega import Sega, SegaConfig
+from sega_ros.models.uv import UvLayout
+from sega_ros.models.weights import load_prior, load_weights, save_weights
+from sega_ros.render import rasterize_arrays
+
+NO_STEPS = PersonaliseConfig(decoder_steps=0, steps=0)
+
+
+@pytest.fixture(scope='module')
+def model():
+    """Networks that change everything a little, at random."""
+    torch.manual_seed(3)
+    model = Sega(SegaConfig())
+    torch.nn.init.normal_(model.dynamic.basis, std=0.2)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope='module')
+def make(head, creation, model):
+    layout = UvLayout.build(head)
+
+    def call(config=NO_STEPS, **options):
+        parts = creation.parts
+        return personal_avatar(layout, parts.identity, parts.fit.params, parts.photo, creation.avatar.photo_camera,
+                               **{'model': model, 'config': config, **options})
+
+    return call
+
+
+@pytest.fixture(scope='module')
+def fed_forward(make):
+    return make()
+
+
+def shown(avatar, head, params):
+    """Picture of the driven avatar in the photo's own view."""
+    driver = AvatarDriver(avatar, head)
+    message = replace(driver.neutral(), params=replace(params, shape=np.zeros(0, np.float32)))
+    return rasterize_arrays(*driver.splats(message, View('free'), avatar.photo_camera), avatar.photo_camera,
+                            background=avatar.background)
+
+
+def test_the_driven_avatar_is_what_the_networks_said(fed_forward, creation, head):
+    picture = shown(fed_forward.avatar, head, creation.parts.fit.params)
+    assert np.abs(picture.astype(int) - fed_forward.picture).max() <= 2
+
+
+def test_so_is_it_after_fine_tuning_and_from_a_file(make, creation, head):
+    person = make(PersonaliseConfig(decoder_steps=2, steps=3))
+    loaded = tensors_to_avatar(*avatar_to_tensors(person.avatar))
+    picture = shown(loaded, head, creation.parts.fit.params)
+    error = (picture.astype(float) - person.picture) / 255
+    assert -10 * np.log10((error**2).mean()) > 45, 'half precision'
+
+
+def test_the_networks_act_with_the_expression(fed_forward, head):
+    """The same pose of the mesh, decoded and not: the dynamic regions differ, the hair does not."""
+    avatar = fed_forward.avatar
+    still = replace(avatar, branch=None)
+    for params in other_expressions(head)[1:3]:
+        params = replace(params, eyelids=np.zeros(2, np.float32))
+        with_branch, without = (shown(a, head, params).astype(int) for a in (avatar, still))
+        assert np.abs(with_branch - without)[200:400, 150:350].mean() > 0.5
+        assert np.abs(with_branch - without)[:60].max() == 0
+
+
+def test_fine_tuning_follows_the_photo_and_leaves_the_given_networks_alone(make, model):
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    plain = make().avatar.metadata['photo_psnr']
+    tuned = make(PersonaliseConfig(decoder_steps=6, steps=0)).avatar.metadata['photo_psnr']
+    both = make(PersonaliseConfig(decoder_steps=6, steps=12)).avatar.metadata['photo_psnr']
+    assert plain < tuned < both
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_without_networks_photo_and_mesh_remain(make, head, creation):
+    person = make(model=None)
+    assert person.avatar.branch is None
+    picture = shown(person.avatar, head, creation.parts.fit.params)
+    assert np.abs(picture.astype(int) - person.picture).max() <= 2
+
+
+def test_no_bust(make):
+    avatar = make(bust=False).avatar
+    assert len(avatar.shell.torso) > 500 and avatar.shell.torso.max() < 0.5
+
+
+def test_the_file_stays_small(fed_forward):
+    tensors, _ = avatar_to_tensors(fed_forward.avatar)
+    assert sum(t.nbytes for t in tensors.values()) < 16e6
+
+
+@pytest.mark.parametrize(('key', 'change', 'match'), [
+    ('branch.dynamic.enter.weight', lambda v: v[:3], 'dynamic.enter.weight'),
+    ('branch.features', lambda v: v[:, :7], 'features'),
+    ('branch.deformation.encoder.0.bias', None, 'deformation.encoder.0.bias is missing'),
+])
+def test_a_damaged_branch_is_refused(fed_forward, key, change, match):
+    tensors, metadata = avatar_to_tensors(fed_forward.avatar)
+    if change is None:
+        del tensors[key]
+    else:
+        tensors[key] = change(tensors[key])
+    with pytest.raises(AvatarDamagedError, match=match):
+        tensors_to_avatar(tensors, metadata)
+
+
+@pytest.mark.parametrize('sizes', [{'width': 10**9}, {'latent': 0}, {'colour': 3}, {'width': 'many'}])
+def test_senseless_sizes_of_a_branch_are_refused(fed_forward, sizes):
+    tensors, metadata = avatar_to_tensors(fed_forward.avatar)
+    metadata = metadata | {'branch': metadata['branch'] | {'deformation': metadata['branch']['deformation'] | sizes}}
+    with pytest.raises(AvatarDamagedError):
+        tensors_to_avatar(tensors, metadata)
+
+
+def test_weights_belong_to_a_head_model(tmp_path, model, head):
+    path = tmp_path / 'weights.safetensors'
+    save_weights(path, model, {'steps': 1}, head=head)
+    loaded = load_prior(head, path)
+    for (name, a), b in zip(model.state_dict().items(), loaded.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-6, msg=name)
+    assert load_prior(replace(head, version='another'), path) is None
+    assert load_prior(head, tmp_path / 'none') is None
+
+
+def test_weights_of_another_version_are_refused(tmp_path, model, head):
+    from sega_ros.io.tensors import load_tensors, save_tensors
+
+    path = tmp_path / 'weights.safetensors'
+    save_weights(path, model, {}, head=head)
+    tensors, metadata = load_tensors(path, 1 << 30)
+    for k, (changed, text) in enumerate({
+            'wanted 1': (metadata | {'format': 99}, 'format 99'),
+            'sizes': (metadata | {'config': {'identity': {}}}, 'sizes are not understood')}.values()):
+        other = tmp_path / f'{k}.safetensors'
+        save_tensors(other, tensors, changed)
+        with pytest.raises(ModelError, match=text):
+            load_weights(other)
+    tensors.pop('static.place')
+    save_tensors(tmp_path / 'x.safetensors', tensors, metadata)
+    with pytest.raises(ModelError, match='static.place is missing'):
+        load_weights(tmp_path / 'x.safetensors')
