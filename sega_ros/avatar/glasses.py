@@ -14,8 +14,7 @@ from sega_ros.avatar.shell import _grid, _to_shell
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import unproject
 from sega_ros.head.model import HeadModel
-from sega_ros.types import Camera, Region, Shell
-from sega_ros.types import Splats as _Splats
+from sega_ros.types import Camera, Region, Shell, Splats
 
 _EYES = ((33, 133), (263, 362))  # MediaPipe: outer and inner corners of the right and the left eye
 _SIDES = (234, 454)  # ends of the face's contour beside the ears, right and left
@@ -131,7 +130,7 @@ def glasses_shell(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: 
 def join_shells(parts: list[Shell]) -> Shell:
     """One shell of several."""
     arrays = (np.concatenate([getattr(p, k) for p in parts]) for k in ('normals', 'fade', 'torso'))
-    return Shell(_Splats.cat([p.splats for p in parts]), *arrays)
+    return Shell(Splats.cat([p.splats for p in parts]), *arrays)
 
 
 # --- finding -----------------------------------------------------------------------------------------------------------
@@ -389,9 +388,9 @@ def _temple(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel, color: np.
     step = float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean())
     rotation = camera.viewmat[:3, :3].astype(np.float64)
     frame = np.repeat(np.stack([along, np.cross(normal, along), normal], -1), 3, 0)
-    scales = np.broadcast_to([0.75 * step, 0.2 * _TEMPLE, 0.15 * _TEMPLE], (len(points), 3))
+    scales = np.tile([0.75 * step, 0.2 * _TEMPLE, 0.15 * _TEMPLE], (len(points), 1))
     count = len(points)
-    return _to_shell(points, rotation @ frame, scales, np.full(count, 0.95), np.broadcast_to(color, (count, 3)), np.zeros(count),
+    return _to_shell(points, rotation @ frame, scales, np.full(count, 0.95), np.tile(color, (count, 1)), np.zeros(count),
                      _ALWAYS, camera)
 
 
