@@ -12,7 +12,7 @@ from sega_ros.evaluation.ablation_score import MODES, SETTINGS, Row
 from sega_ros.evaluation.metrics import Scores, mean_scores
 from sega_ros.io import atomic_write, read_image, write_png
 
-_LABEL = 190  # px: width of the figure's first column
+_LABEL, _ROW = 190, 192  # px: width of the figure's first column, largest height of a row
 _HEAD = ('variant', 'head PSNR dB', 'face PSNR dB', 'SSIM', 'feature dist.', 'AKD px (lost)', 'id. dist. (failed)',
          'ms per frame')
 
@@ -175,8 +175,16 @@ def write_results(results: Results, out: Path) -> None:
 
 
 def figure(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """Rows of pictures uint8 [H, W, 3] of one size below each other, each with its title on the left."""
-    return np.concatenate([np.concatenate([_label(title, len(row)), row], 1) for title, row in rows.items()])
+    """Rows of pictures uint8 [H, W, 3] of one size below each other, at most 192 px high, each with its title on the left."""
+    shown = {title: _lowered(row) for title, row in rows.items()}
+    return np.concatenate([np.concatenate([_label(title, len(row)), row], 1) for title, row in shown.items()])
+
+
+def _lowered(row: np.ndarray) -> np.ndarray:
+    import cv2
+
+    share = _ROW / len(row)
+    return row if share >= 1 else cv2.resize(row, (round(row.shape[1] * share), _ROW), interpolation=cv2.INTER_AREA)
 
 
 def _label(text: str, height: int) -> np.ndarray:

@@ -158,15 +158,16 @@ def face_hull(landmarks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _face_square(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
-    """Centre [2] and side (px) of a square that shows the face in all `frames`; the whole picture where none is found."""
+    """Centre [2] and side (px) of a square around the face, inside of the picture; its middle where no face is found."""
     with LandmarkDetector(static_image_mode=True) as detector:
         found = [p for p in (detected(detector, f) for f in frames) if p is not None]
     height, width = frames[0].shape[:2]
     if not found:
         return np.array([width, height]) / 2, float(min(height, width))
     boxes = [face_box(p) for p in found]
-    side = _SCALE * float(np.median([b[1] for b in boxes]))
-    return np.median([b[0] for b in boxes], 0) - [0, _UP * side], side
+    side = min(_SCALE * float(np.median([b[1] for b in boxes])), 0.98 * min(height, width))
+    centre = np.median([b[0] for b in boxes], 0) - [0, _UP * side]
+    return np.clip(centre, side / 2, np.array([width, height]) - side / 2), side
 
 
 def _cell(image: np.ndarray, square: tuple[np.ndarray, float], size: int) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 from sega_ros.cli import main
 from sega_ros.config import dump_yaml, from_dict, load_yaml
 from sega_ros.errors import ConfigError, DatasetError, RequestError
-from sega_ros.evaluation.ablation import CONFIG, VARIANTS, AblationConfig, check_variants, retrain
+from sega_ros.evaluation.ablation import CONFIG, RESULTS, VARIANTS, AblationConfig, check_variants, retrain
 from sega_ros.evaluation.ablation_report import (
     Results,
     VariantResult,
@@ -167,3 +167,12 @@ def test_what_is_measured_is_what_was_trained(layout, embedding, head, small_wei
     # Closed lids are kept in bytes and clipped, displacements end softly at the regions' edge: a few pixels differ a little.
     difference = np.abs(image / 255.0 - wanted[0].numpy())
     assert difference.mean() < 0.002 and np.percentile(difference, 99.5) < 0.03
+
+
+@pytest.mark.skipif(not RESULTS.is_file(), reason='no results are committed')
+def test_the_committed_results_are_complete_and_of_the_committed_configuration():
+    results = read_results(RESULTS)
+    assert [v.name for v in results.variants] == list(VARIANTS)
+    assert from_dict(AblationConfig, results.config) == load_yaml(AblationConfig, CONFIG)
+    people = {len({r.person for r in v.rows}) for v in results.variants}
+    assert people == {results.config['test']['people']} and RESULTS.with_name('figure.png').is_file()
