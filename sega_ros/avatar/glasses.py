@@ -14,6 +14,7 @@ from sega_ros.avatar.shell import _grid, _to_shell
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import unproject
 from sega_ros.head.model import HeadModel
+from sega_ros.raster import TriangleBuffer
 from sega_ros.types import Camera, Region, Shell, Splats
 
 _EYES = ((33, 133), (263, 362))  # MediaPipe: outer and inner corners of the right and the left eye
@@ -81,14 +82,13 @@ def find_glasses(photo: Photo) -> Glasses | None:
     """Find the frame of glasses on the photo; None: no glasses, or too faint to be told from skin."""
     strip, matrix = _eye_strip(photo)
     luma = np.log(strip @ np.float32([0.3, 0.59, 0.11]) * 0.92 + 0.08).astype(np.float32)
-    tries = [_try(luma, search, sign) for search in SEARCHES for sign in (1, -1)]
-    score, rims, bridge, sign = max(tries, key=lambda t: t[0])
-    confidence = score / (score + 1)
-    if confidence < 0.5:
+    found = _search(luma)
+    if found is None:
         return None
+    score, rims, bridge, sign = found
     edges = _to_strip(_in_crop(photo, _SIDES), matrix)
     temples = [_trace_temple(luma, rim, edge, sign) for rim, edge in zip(rims, edges, strict=True)]
-    return _glasses(photo, matrix, rims, bridge, [t for t in temples if t is not None], sign, confidence)
+    return _glasses(photo, matrix, rims, bridge, [t for t in temples if t is not None], sign, score / (score + 1))
 
 
 def remove_glasses(photo: Photo, glasses: Glasses) -> Photo:
@@ -121,10 +121,11 @@ def glasses_shell(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: 
         camera: of the photo's crop.
         head: head model.
     """
-    front = _front(glasses, photo, vertices, camera, head)
-    hinges = _on_front(glasses.hinges, _front_height(glasses, vertices, camera, head), camera)
-    parts = [front] + [_temple(hinge, vertices, head, glasses.color, camera) for hinge in hinges]
-    return join_shells(parts)
+    buffer = mesh_buffer(head, vertices, camera)
+    height = _front_height(glasses, vertices, head, buffer)
+    hinges = _on_front(glasses.hinges, height, camera)
+    temples = [_temple(hinge, vertices, head, glasses.color, camera) for hinge in hinges]
+    return join_shells([_front(glasses, photo, height, camera, buffer), *temples])
 
 
 def join_shells(parts: list[Shell]) -> Shell:
@@ -165,13 +166,24 @@ def _to_crop(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (points - matrix[:, 2]) @ np.linalg.inv(matrix[:, :2]).T
 
 
-def _try(luma: np.ndarray, search: Search, sign: int) -> tuple[float, list[_Path], _Path, int]:
-    """Score (over the search's bar), rims and bridge of a frame that is darker (sign 1) or lighter (-1) than the skin."""
-    rims = [_trace_rim(luma, search, side, sign) for side in (-1, 1)]
-    bridge = _trace_bridge(luma, sign)
+def _search(luma: np.ndarray) -> tuple[float, list[_Path], _Path, int] | None:
+    """The best frame: score over its search's bar, rims, bridge, 1 for darker than skin or -1; None where no score reaches 1."""
+    tries = []
+    for sign in (1, -1):
+        bridge = _trace_bridge(luma, sign)
+        strength = float(np.quantile(bridge.contrast, 0.25))
+        for search in SEARCHES:
+            if strength * _CLIP >= search.bar:  # else no rim helps: bare faces stop here
+                rims = [_trace_rim(luma, search, side, sign) for side in (-1, 1)]
+                tries.append((_rim_strength(rims) * strength / search.bar, rims, bridge, sign))
+    best = max(tries, key=lambda t: t[0], default=None)
+    return best if best is not None and best[0] >= 1 else None
+
+
+def _rim_strength(rims: list[_Path]) -> float:
+    """Contrast that most of both rims has below the eyes."""
     below = [np.quantile(rim.contrast[_BELOW], 0.3) for rim in rims]
-    score = np.sqrt(min(below) * np.mean(below)) * np.quantile(bridge.contrast, 0.25)
-    return float(score / search.bar), rims, bridge, sign
+    return float(np.sqrt(min(below) * np.mean(below)))
 
 
 def _trace_rim(luma: np.ndarray, search: Search, side: int, sign: int) -> _Path:
@@ -319,14 +331,12 @@ def _corners(photo: Photo, front: np.ndarray, low: np.ndarray, sign: int) -> np.
 
 # --- geometry ----------------------------------------------------------------------------------------------------------
 
-def _front_height(glasses: Glasses, vertices: np.ndarray, camera: Camera, head: HeadModel) -> float:
+def _front_height(glasses: Glasses, vertices: np.ndarray, head: HeadModel, buffer: TriangleBuffer) -> float:
     """Z (head frame, metres) of the front where x is 0; it bends back by _WRAP x^2."""
     eyes = vertices[np.unique(head.faces[head.face_region == Region.EYES])]
     ball = float(np.quantile(eyes[:, 2] + _WRAP * eyes[:, 0] ** 2, 0.98))
-    rows, cols = np.nonzero(glasses.front)
-    buffer = mesh_buffer(head, vertices, camera)
-    skin = buffer.interpolate(vertices, head.faces)[rows, cols]
-    beside = (buffer.face[rows, cols] >= 0) & (np.abs(skin[:, 0]) > 0.015)
+    skin = buffer.interpolate(vertices, head.faces)[glasses.front]
+    beside = (buffer.face[glasses.front] >= 0) & (np.abs(skin[:, 0]) > 0.015)
     behind = skin[beside, 2] + _WRAP * skin[beside, 0] ** 2
     wanted = float(np.quantile(behind, 0.9)) + _CLEARANCE if len(behind) else ball
     return float(np.clip(wanted, ball + _AHEAD[0], ball + _AHEAD[1]))
@@ -342,13 +352,13 @@ def _on_front(pixels: np.ndarray, height: float, camera: Camera) -> np.ndarray:
     return points
 
 
-def _front(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: Camera, head: HeadModel) -> Shell:
+def _front(glasses: Glasses, photo: Photo, height: float, camera: Camera, buffer: TriangleBuffer) -> Shell:
     """Splats of rims and bridge, one per _STEP pixels, before the skin wherever that reaches farther than the front."""
     rows, cols = _grid(glasses.front, _STEP)
-    points = _on_front(np.stack([cols + 0.5, rows + 0.5], -1), _front_height(glasses, vertices, camera, head), camera)
+    points = _on_front(np.stack([cols + 0.5, rows + 0.5], -1), height, camera)
     rotation, translation = camera.viewmat[:3, :3].astype(np.float64), camera.viewmat[:3, 3].astype(np.float64)
     depth = (points @ rotation.T + translation)[:, 2]
-    depth = np.minimum(depth, mesh_buffer(head, vertices, camera).depth[rows, cols] - _CLEARANCE)
+    depth = np.minimum(depth, buffer.depth[rows, cols] - _CLEARANCE)
     points = unproject(np.stack([cols + 0.5, rows + 0.5], -1).astype(np.float64), depth, camera)
     normal = np.stack([2 * _WRAP * points[:, 0], np.zeros(len(points)), np.ones(len(points))], -1)
     spacing = 0.62 * _STEP * depth / camera.fx
