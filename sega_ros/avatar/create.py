@@ -9,9 +9,11 @@ import torch
 
 from sega_ros.avatar.avatar import Avatar
 from sega_ros.avatar.expressions import other_expressions
+from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, neutral_colors, neutral_shell
 from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.start import photo_start
+from sega_ros.avatar.surface_fill import mirror_index
 from sega_ros.camera import pose_camera
 from sega_ros.errors import CancelledError, NoFaceError, RequestError
 from sega_ros.head.model import HeadModel
@@ -44,6 +46,7 @@ class Quality:
 # Preview is feed-forward only, where there is a prior.
 QUALITIES = {'preview': Quality(192, 0, 0), 'standard': Quality(192, 20, 120), 'high': Quality(256, 80, 450)}
 _STEPS_WITHOUT_PRIOR = 25
+_BUST = 0.05  # share of the torso's motion from which a splat is part of the bust
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
 _CLOSED = 10.0  # opacity logit that stands for "not there"
@@ -51,8 +54,9 @@ _CLOSED = 10.0  # opacity logit that stands for "not there"
 
 def create_avatar(
     image: np.ndarray, *, head: HeadModel, embedding: LandmarkEmbedding, quality: str = 'standard',
-    consent: str = 'not stated', bust: bool = True, model: Sega | None = None,
-    progress: Progress = lambda stage, share, preview: None, cancelled: Callable[[], bool] = lambda: False,
+    consent: str = 'not stated', bust: bool = True, lighting: str = 'photo',
+    model: Sega | None = None, progress: Progress = lambda stage, share, preview: None,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Avatar:
     """Make an avatar of one photo.
 
@@ -63,17 +67,20 @@ def create_avatar(
         quality: 'preview', 'standard' or 'high'.
         consent: what the person agreed to; kept in the file.
         bust: with the shoulders; False leaves them out.
+        lighting: 'photo' keeps the photo's light on the skin, 'neutral' puts a soft one from the front in its place.
         model: networks (default: the shipped ones, where they fit the head model; without any, photo and mesh have to do).
         progress: called with the stage, the share of the whole job and, at times, a picture (uint8 RGB) of the avatar so far.
         cancelled: asked between steps; when it answers True the work stops.
 
     Raises:
         ImageError, NoFaceError, FaceTooSmallError, FaceProfileError, ImageBlurredError: the photo can't become an avatar.
-        RequestError: unknown quality.
+        RequestError: unknown quality or lighting.
         CancelledError: `cancelled` said so.
     """
     if quality not in QUALITIES:
         raise RequestError(f'quality {quality!r}: wanted one of {", ".join(QUALITIES)}')
+    if lighting not in LIGHTINGS:
+        raise RequestError(f'lighting {lighting!r}: wanted one of {", ".join(LIGHTINGS)}')
     if len(consent) > MAX_CONSENT:
         raise RequestError(f'consent: wanted at most {MAX_CONSENT} characters, found {len(consent)}: shorten it')
     check_image(image)
@@ -104,7 +111,7 @@ def create_avatar(
     steps = work.steps if model else max(work.steps, _STEPS_WITHOUT_PRIOR)
     person = personal_avatar(
         UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
-        config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, report=report)
+        config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, lighting=lighting, report=report)
     report('bake', 0.96)
     metadata = {
         'created_ns': time.time_ns(), 'quality': quality, 'consent': consent, 'synthetic': True,
@@ -126,7 +133,7 @@ class PersonalAvatar:
 
 def personal_avatar(
     layout: UvLayout, identity: Identity, params: FlameParams, photo: Photo, camera: Camera, *, model: Sega | None,
-    config: PersonaliseConfig, bust: bool = True, report: Progress = lambda stage, share, preview: None,
+    config: PersonaliseConfig, bust: bool = True, lighting: str = 'photo', report: Progress = lambda stage, share, preview: None,
 ) -> PersonalAvatar:
     """Make the avatar of a fitted photo: base, decoders, fine-tuning, baking.
 
@@ -138,6 +145,7 @@ def personal_avatar(
         model: networks, copied before they are changed; None leaves the base uncorrected, and the expression to the mesh.
         config: how long the photo is followed; without any steps the avatar is what the networks say.
         bust: with the shoulders.
+        lighting: of LIGHTINGS.
         report: called with stage, share of the whole job and picture or None.
     """
     head = layout.head
@@ -165,7 +173,8 @@ def personal_avatar(
             person = model.decode_person(base, layout)
             (texels,), _ = model.decode_frames(person, layout, view.offsets, base.eyelids[None])
         before, shell = added(uncorrected, person.texels), person.shell
-        branch = Branch.of_model(model, person.static.features, person.static.fine_features)
+        if model.with_dynamic:
+            branch = Branch.of_model(model, person.static.features, person.static.fine_features)
     settled = texels
     if config.steps:
         settled, shell = add_residual(texels, shell, view, config, lambda share, picture: report(
@@ -173,6 +182,14 @@ def personal_avatar(
     # The residual is the same in every expression: it goes under the dynamic decoder's changes.
     residual = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in GaussianMap.__dataclass_fields__))
     baked = added(before, residual)
+    shut = _shut(base.shut, baked.color.numpy() - base.color)
+    if lighting == 'neutral':
+        normals = start.frames.rotmats[..., 2]
+        mean_points = (head.v_template[layout.table.corners] * layout.table.bary[..., None]).sum(1)
+        light = estimate_light(base.color, normals, base.seen, layout.region, mirror_index(mean_points))
+        baked = replace(baked, color=torch.from_numpy(neutral_colors(baked.color.numpy(), normals, light)))
+        shut = np.where(shut > 0, neutral_colors(shut, normals, light).clip(1 / 255, 1), 0)
+        shell = neutral_shell(shell, light)
     hidden = photo.inside & (photo.alpha < 0.02)
     background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
     splats = place_person(settled, shell, start.frames, eye, fade=fade)
@@ -181,15 +198,15 @@ def personal_avatar(
         head.name, head.version, identity, layout.size, static=_spread(baked, layout, ~layout.dynamic),
         dynamic=_spread(baked, layout, layout.dynamic),
         branch=branch,
-        closed_lids=_closed_lids(base.shut, baked.color.numpy() - base.color, layout), shell=shell, photo_camera=camera,
-        window=portrait_window(photo), background=background, warnings=photo.warnings,
+        closed_lids=np.ascontiguousarray(layout.spread(shut).transpose(1, 2, 0)), shell=shell, photo_camera=camera,
+        window=portrait_window(photo), background=background, warnings=start.bare.warnings,
         metadata={'photo_psnr': round(_face_psnr(picture, head, start.buffer, photo), 2), 'splats': len(splats)})
     return PersonalAvatar(avatar, picture)
 
 
 def _without_bust(base: Base) -> Base:
     """Base without what belongs to the torso."""
-    shell, keep = base.shell, base.shell.torso < 0.5
+    shell, keep = base.shell, base.shell.torso < _BUST
     shell = Shell(shell.splats[torch.from_numpy(keep)], shell.normals[keep], shell.fade[keep], shell.torso[keep])
     return replace(base, shell=shell, **{k: getattr(base, k)[keep] for k in ('shell_texel', 'shell_at', 'shell_cosine')})
 
@@ -211,12 +228,10 @@ def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> Gaussi
     return empty
 
 
-def _closed_lids(shut: np.ndarray, change: np.ndarray, layout: UvLayout) -> np.ndarray:
-    """Colours around shut eyes as a map [H, W, 3], with what the networks and the photo changed there."""
-    out = np.zeros((layout.size, layout.size, 3), np.float32)
-    used = shut.any(-1)
-    out[layout.table.rows[used], layout.table.cols[used]] = (shut + change)[used].clip(1 / 255, 1)
-    return out
+def _shut(shut: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """Colours [T, 3] around shut eyes with what the networks and the photo changed there; 0 where lids play no part."""
+    used = shut.any(-1)[:, None]
+    return np.where(used, (shut + change).clip(1 / 255, 1), 0).astype(np.float32)
 
 
 def _picture(splats: Splats, camera: Camera, background: np.ndarray) -> np.ndarray:

@@ -181,7 +181,19 @@ def _turned(view: View, eye: np.ndarray, edge: float) -> np.ndarray:
     """How much each texel [T] is to keep its colour, 0 to 1: seen flat, or over the matte's soft edge."""
     frames = view.start.frames
     flat = ((edge - facing(frames.positions, frames.rotmats[..., 2], eye)) / edge).clip(0, 1) ** 2
-    return np.maximum(flat, _at_the_outline(frames.positions, view.photo, view.camera)).astype(np.float32)
+    hidden = np.maximum(flat, _at_the_outline(frames.positions, view.photo, view.camera))
+    if view.start.glasses is not None:  # skin does not become a frame
+        hidden = np.maximum(hidden, _under(view.start.glasses.mask, frames.positions, view.camera))
+    return hidden.astype(np.float32)
+
+
+def _under(mask: np.ndarray, positions: np.ndarray, camera: Camera) -> np.ndarray:
+    """1 for points [N, 3] (head frame) that lie behind the pixels of `mask` [H, W] or close by, 0 elsewhere."""
+    import cv2
+
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8))
+    col, row = np.clip(np.floor(project(positions, camera)[0]).astype(int), 0, np.array(mask.shape[::-1]) - 1).T
+    return near[row, col].astype(np.float64)
 
 
 def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.ndarray:

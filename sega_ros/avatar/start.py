@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from sega_ros.avatar.glasses import Glasses, find_glasses, glasses_shell, join_shells, remove_glasses
 from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.shell import build_shell
 from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
@@ -39,24 +40,33 @@ class Start:
     frames: SurfaceFrames  # at the photo's pose
     buffer: TriangleBuffer  # of the mesh in the photo's view
     painted: np.ndarray  # [T] bool: texels that the photo has no say in
+    bare: Photo  # the photo without glasses
+    glasses: Glasses | None  # splats of their own at the end of the base's shell
 
 
 def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo: Photo, camera: Camera) -> Start:
-    """Lay the mesh of `identity` at `params` over the photo's crop, seen by `camera`, and colour it."""
+    """Lay the mesh of `identity` at `params` over the photo's crop, seen by `camera`, and colour it.
+
+    Glasses on the photo become geometry; the skin under them is coloured from beside them.
+    """
     head, region = layout.head, layout.region
     poser = Poser(head, identity.shape, v_offset=identity.v_offset)
     vertices = poser.pose(params)
     table = layout.for_identity(poser.rest)
     frames = surface_frames(table, vertices)
     buffer = mesh_buffer(head, vertices, camera)
-    unwrapped = unwrap(head, table, region, frames, photo, camera, buffer)
+    glasses = find_glasses(photo)
+    bare = remove_glasses(photo, glasses) if glasses else photo
+    unwrapped = unwrap(head, table, region, frames, bare, camera, buffer)
     offset = np.zeros((len(table), 3), np.float32)
     offset[region == Region.SCALP, 2] = -_SCALP_SINK
     offset[:, 2] -= tuck_in(head, table, region, frames, photo, camera)
     # Where the fit's lip gap is wider than the photo's, the lower teeth would take the lip's colour.
     lower = head.weights[table.corners[:, 0], JAW] > 0.5
     painted = np.isin(region, _PAINTED) | (region == Region.TEETH) & lower & ~unwrapped.seen
-    shell = build_shell(head, vertices, photo, camera, buffer)
+    shell = build_shell(head, vertices, bare, camera, buffer)
+    if glasses:
+        shell = join_shells([shell, glasses_shell(glasses, photo, vertices, camera, head)])
     window = identity_square(_in_crop(photo))
     eye = camera_centre(camera.viewmat)
     means = shell.splats.means.numpy()
@@ -65,10 +75,10 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
         facing(frames.positions, frames.rotmats[..., 2], eye).astype(np.float32), offset, _sizes(table, region),
         np.full(len(table), _OPAQUE, np.float32), np.asarray(params.eyelids, np.float32),
         _places(layout, vertices, camera, window),
-        identity_crop((np.clip(photo.color, 0, 1) * 255 + 0.5).astype(np.uint8), photo.alpha, _in_crop(photo)),
+        identity_crop((np.clip(bare.color, 0, 1) * 255 + 0.5).astype(np.uint8), photo.alpha, _in_crop(photo)),
         shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], *window),
         facing(means, shell.normals, eye).astype(np.float32))
-    return Start(base, table, frames, buffer, painted)
+    return Start(base, table, frames, buffer, painted, bare, glasses)
 
 
 def _in_crop(photo: Photo) -> np.ndarray:

@@ -18,6 +18,10 @@ One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
   sega drive me --video clip.mp4 --out o.mp4 let the face in a clip drive it
   sega render me --yaw 30 --out side.png     look at it from anywhere
   sega head show --out head.png              see the head model
+  sega data sample --out people.png          see whom the networks are trained on
+  sega train static --synthetic 2000 ...     train them
+  sega reenact me --video clip.mp4 ...       a strip of driven frames
+  sega ablate                                what each part of the method is worth
   sega bench                                 measure this machine
 """
 _EPILOG = """\

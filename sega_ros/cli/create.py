@@ -22,6 +22,9 @@ def add_parser(commands) -> None:
                         help='time against likeness: seconds, under a minute, minutes (default: standard)')
     parser.add_argument('--consent', default='', metavar='TEXT',
                         help='what the person agreed to; without it the file records "not stated"')
+    parser.add_argument('--no-bust', dest='bust', action='store_false', help='leave the shoulders out')
+    parser.add_argument('--lighting', choices=('photo', 'neutral'), default='photo',
+                        help='keep the photo\'s light, or put soft light from the front in its place (default: photo)')
     parser.add_argument('--replace', action='store_true', help='overwrite an avatar of that id')
     add_head(parser)
 
@@ -44,7 +47,8 @@ def run(args, output) -> dict:
     head, embedding = load_head_and_embedding(args.head, output)
     with output.progress('creating') as progress:
         avatar = create_avatar(photo.image, head=head, embedding=embedding, quality=args.quality,
-                               consent=args.consent.strip() or 'not stated', progress=progress, cancelled=lambda: False)
+                               consent=args.consent.strip() or 'not stated', bust=args.bust, lighting=args.lighting,
+                               progress=progress, cancelled=lambda: False)
     for warning in getattr(avatar, 'warnings', ()):
         output.warn(warning)
     entry = store.save(args.name, avatar, replace=args.replace)

@@ -50,6 +50,8 @@ class BuilderConfig:
     quality: str = option('standard', 'Quality of the avatar that is created from `photo`', choices=QUALITIES)
     consent: str = option('', "What the person on `photo` agreed to; '' is recorded as not stated")
     replace: bool = option(False, 'Create the avatar from `photo` again when its id is already stored')
+    bust: bool = option(True, 'Avatars have shoulders')
+    lighting: str = option('photo', "Light on avatars: the photo's, or soft and from the front", choices=('photo', 'neutral'))
 
 
 def make_core(config: BuilderConfig) -> Builder:
@@ -196,7 +198,7 @@ class AvatarBuilder(ManagedNode):
         return result
 
     def _create(self, request, filled, *, progress: Progress, cancelled: Callable[[], bool]) -> str:
-        core = self.require_core()
+        core, config = self.require_core(), self.settings.load()
         if request.quality >= len(QUALITIES):
             raise RequestError(f'quality: found {request.quality}, wanted 0 (preview), 1 (standard) or 2 (high)')
         check_consent(request.consent)
@@ -206,7 +208,8 @@ class AvatarBuilder(ManagedNode):
             image = request_image(request)
             return core.create(
                 image, request.avatar_id, quality=QUALITIES[request.quality], replace=request.replace,
-                consent=request.consent.strip() or 'not stated', progress=self._noting(progress),
+                consent=request.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
+                progress=self._noting(progress),
                 cancelled=lambda: stopped() or cancelled())
 
         start = time.monotonic()
@@ -230,8 +233,8 @@ class AvatarBuilder(ManagedNode):
                 core.check_free(config.avatar_id, replace=config.replace)
                 record, warnings = core.create(
                     core.read_photo(config.photo), config.avatar_id, quality=config.quality, replace=config.replace,
-                    consent=config.consent.strip() or 'not stated', progress=self._noting(self._log_progress),
-                    cancelled=stopped)
+                    consent=config.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
+                    progress=self._noting(self._log_progress), cancelled=stopped)
                 self.get_logger().info('; '.join([f'avatar {record.avatar_id!r} stored', *warnings]))
             except CancelledError as error:
                 self.get_logger().info(str(error))

@@ -76,7 +76,7 @@ def run_stage(
     config: RunConfig, full_config, out: Path, world: World, progress: Callable[[int, dict[str, float]], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
-    """Train; goes on where `out` was left. Returns the figures of the last check.
+    """Train; goes on where `out` was left. Returns the figures of the last check; `model` then holds the averaged weights.
 
     Args:
         model: what is saved and averaged.
@@ -136,6 +136,7 @@ def run_stage(
         writer.close()
     if world.size > 1:
         torch.distributed.barrier()
+    model.load_state_dict(average)  # what the figures are of
     return figures | {'steps': step + 1}
 
 

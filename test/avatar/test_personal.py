@@ -96,7 +96,7 @@ def test_without_networks_photo_and_mesh_remain(make, head, creation):
 
 def test_no_bust(make):
     avatar = make(bust=False).avatar
-    assert len(avatar.shell.torso) > 500 and avatar.shell.torso.max() < 0.5
+    assert len(avatar.shell.torso) > 500 and avatar.shell.torso.max() < 0.05
 
 
 def test_the_file_stays_small(fed_forward):

@@ -145,3 +145,10 @@ def test_two_processes_share_the_work(tmp_path, trained, tiny):
     both, alone = average(tmp_path / 'run'), average(out / 'static')
     assert any(not np.allclose(both[k], alone[k], rtol=1e-3) for k in both)
     assert load_weights(tmp_path / 'run' / WEIGHTS).config.static.width == 8
+
+
+def test_what_is_saved_is_the_running_average(trained):
+    out, _ = trained
+    saved = load_weights(out / 'static' / WEIGHTS).state_dict()
+    for key, value in average(out / 'static').items():
+        np.testing.assert_allclose(saved[key.removeprefix('average/')].numpy(), value, rtol=2e-3, atol=1e-5, err_msg=key)
