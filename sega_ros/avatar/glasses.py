@@ -187,11 +187,18 @@ def _rim_strength(rims: list[_Path]) -> float:
 
 
 def _trace_rim(luma: np.ndarray, search: Search, side: int, sign: int) -> _Path:
+    path = _trace_around(luma, search, side, sign, _CLIP)
+    # Brows have more contrast than a thin frame: what is stronger than the frame is below the eye counts no more than it.
+    cap = 1.2 * float(np.median(path.contrast[_BELOW]))
+    return _trace_around(luma, search, side, sign, cap) if 0.02 < cap < _CLIP else path
+
+
+def _trace_around(luma: np.ndarray, search: Search, side: int, sign: int, cap: float) -> _Path:
     radius = np.arange(search.low, search.high, 0.0055) * _IPD
     middle = np.array([_STRIP[1] / 2 + side * 0.515 * _IPD, _STRIP[0] * _EYE_ROW + search.drop * _IPD])
     x = middle[0] + side * search.aspect * radius * np.cos(_TURN)[:, None]
     y = middle[1] + radius * np.sin(_TURN)[:, None]
-    return _trace(luma, np.stack([x, y], -1), sign, bends=search.bends, closed=True)
+    return _trace(luma, np.stack([x, y], -1), sign, bends=search.bends, closed=True, cap=cap)
 
 
 def _trace_bridge(luma: np.ndarray, sign: int) -> _Path:
@@ -223,14 +230,14 @@ def _hinge(rim: _Path) -> int:
     return int(np.where(upper, np.abs(rim.outer[:, 0] - _STRIP[1] / 2), -1).argmax())
 
 
-def _trace(luma: np.ndarray, places: np.ndarray, sign: int, *, bends: int = 2, closed: bool = False) -> _Path:
-    """The best line along the first axis of `places` [n, m, 2] (pixel indices of the strip)."""
+def _trace(luma: np.ndarray, places: np.ndarray, sign: int, *, bends: int = 2, closed: bool = False, cap: float = _CLIP) -> _Path:
+    """The best line along the first axis of `places` [n, m, 2] (pixels of the strip); contrasts beyond `cap` count as it."""
     import cv2
 
     x, y = (np.ascontiguousarray(places[..., k], np.float32) for k in (0, 1))
     profile = sign * cv2.remap(luma, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     contrast = np.clip(line_contrast(profile), 0, _CLIP)
-    at = best_path(contrast, bends=bends, closed=closed)
+    at = best_path(np.minimum(contrast, cap), bends=bends, closed=closed)
     rows = np.arange(len(at))
     inner, outer = (_border(profile, at, contrast[rows, at], way, closed) for way in (-1, 1))
     return _Path(places[rows, at], places[rows, inner], places[rows, outer], contrast[rows, at])
