@@ -51,7 +51,7 @@ class Search:
     high: float
     drop: float  # of the middle below the eye, likewise
     bends: int  # steps of radius from one direction to the next
-    bar: float  # score that is believed by half: twice the best of 218 bare faces
+    bar: float  # score that is believed by half: 1.6 times the best of 218 bare faces
 
 
 SEARCHES = (Search(1.25, 0.16, 0.54, 0.04, 2, 0.0022), Search(1.5, 0.15, 0.48, 0.02, 2, 0.0062))
