@@ -322,7 +322,7 @@ def test_read_file_refuses_links_pipes_and_long_files(tmp_path):
 
 # Tensors
 
-TENSORS = {'x': np.arange(6, dtype=np.float32).reshape(2, 3), 'flag': np.array([True]),
+TENSORS = {'x': np.arange(6, dtype=np.float32).reshape(2, 3), 'flag': np.array([True]), 'scalar': np.array(2.5),
            'none': np.zeros((0, 3), np.uint8)}
 
 
@@ -332,7 +332,7 @@ def test_tensors_round_trip(tmp_path):
     assert metadata == {'name': 'Ännchen', 'n': [1, 2.5, None]} == load_metadata(tmp_path / 'a', LIMIT)
     assert set(tensors) == set(TENSORS)
     for name, array in TENSORS.items():
-        assert tensors[name].dtype == array.dtype and np.array_equal(tensors[name], array)
+        assert tensors[name].dtype == array.dtype and tensors[name].shape == array.shape and np.array_equal(tensors[name], array)
 
 
 def test_equal_tensors_give_equal_bytes():

@@ -20,7 +20,8 @@ def tensors_to_bytes(tensors: dict[str, np.ndarray], metadata: dict) -> bytes:
     """Serialise named arrays and JSON-able metadata; equal input gives equal bytes."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    # Not ascontiguousarray: it gives scalars an axis.
+    arrays = {name: np.asarray(array, order='C') for name, array in tensors.items()}
     try:
         text = json.dumps(metadata, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as e:

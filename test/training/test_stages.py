@@ -59,15 +59,16 @@ def test_a_stage_trains_its_own_part_and_no_other(trained):
     assert changed('static', 'dynamic', 'static.to_features')
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(tmp_path, trained, layout, embedding, tiny):
+@pytest.mark.parametrize('stage', ['identity', 'static', 'dynamic'])
+def test_a_stopped_run_goes_on_as_if_it_had_not_been_stopped(stage, tmp_path, trained, layout, embedding, tiny):
     out, _ = trained
-    start = out / 'identity' / WEIGHTS
-    whole = average(out / 'static')
+    start = {'identity': None, 'static': out / 'identity' / WEIGHTS, 'dynamic': out / 'static' / WEIGHTS}[stage]
+    whole = average(out / stage)
     steps = []
-    train_stage('static', tmp_path, layout, embedding, tiny, start=start, report=lambda step, _: steps.append(step),
+    train_stage(stage, tmp_path, layout, embedding, tiny, start=start, report=lambda step, _: steps.append(step),
                 should_stop=lambda: bool(steps))
     assert steps[-1] == 2
-    train_stage('static', tmp_path, layout, embedding, tiny, start=start, report=lambda step, _: steps.append(step))
+    train_stage(stage, tmp_path, layout, embedding, tiny, start=start, report=lambda step, _: steps.append(step))
     assert steps == [1, 2, 3, 4]
     for key, value in average(tmp_path).items():
         np.testing.assert_allclose(value, whole[key], rtol=1e-4, atol=1e-6, err_msg=key)
