@@ -1,10 +1,9 @@
 """Configuration: a frozen dataclass beside the code that uses it is the only place where a default is written.
 
-YAML files, command-line options and ROS parameters are generated from its fields. Nested dataclasses are named with
+YAML files and ROS parameters are generated from its fields. Nested dataclasses are named with
 dots (`tracking.smoothing`). Values are bool, int, float or str.
 """
 
-import argparse
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -158,19 +157,3 @@ def dump_yaml(config: Any) -> str:
         value = yaml.safe_dump(found.default, default_flow_style=True, width=10**6).splitlines()[0]
         lines.append(f'{"  " * len(parents)}{name}: {value}' + (f'  # {found.help}' if found.help else ''))
     return '\n'.join(lines) + '\n'
-
-
-def add_arguments(parser: argparse.ArgumentParser, kind: type) -> None:
-    """Add one command-line option per option of the configuration (`--tracking.smoothing 1.5`)."""
-    for found in options(kind):
-        settings: dict[str, Any] = {'dest': found.name, 'default': argparse.SUPPRESS, 'help': found.help}
-        if found.kind is bool:
-            parser.add_argument(f'--{found.name}', action=argparse.BooleanOptionalAction, **settings)
-        else:
-            parser.add_argument(f'--{found.name}', type=found.kind, metavar=found.kind.__name__.upper(), **settings)
-
-
-def from_arguments(kind: type[Config], arguments: argparse.Namespace) -> Config:
-    """Return the configuration that parsed arguments describe."""
-    names = {o.name for o in options(kind)}
-    return from_dict(kind, {name: value for name, value in vars(arguments).items() if name in names})

@@ -4,7 +4,7 @@ What is optimised or rendered is a torch tensor; what is measured, fitted or sto
 Everything is float32, metres, radians and RGB in [0, 1] unless a field says otherwise.
 """
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
 import numpy as np
@@ -194,9 +194,3 @@ class Landmarks:
     confidence: float  # [0, 1]
     width: int
     height: int
-
-
-__all__ = [
-    'DYNAMIC_REGIONS', 'Camera', 'Capture', 'FlameExpression', 'FlameParams', 'GaussianMap', 'Landmarks', 'Region',
-    'Rendering', 'Shell', 'Shot', 'Splats', 'check_shape', 'replace',
-]

@@ -16,6 +16,47 @@ def head():
 
 
 @pytest.fixture(scope='session')
+def embedding(head):
+    """Landmarks on the open head."""
+    from sega_ros.tracking.embedding import landmark_embedding
+
+    return landmark_embedding(head)
+
+
+@pytest.fixture(scope='session')
+def layout(head):
+    """UV layout of the open head at the default level of detail."""
+    from sega_ros.models.uv import UvLayout
+
+    return UvLayout.build(head)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def one_thread():
+    """PyTorch on one thread: small networks are slower on two, and Numba's threads wait for the others."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope='session')
+def small_networks():
+    """All networks a few channels wide (a SegaConfig)."""
+    from sega_ros.models.deformation_vae import DeformationConfig
+    from sega_ros.models.dynamic_decoder import DynamicConfig
+    from sega_ros.models.identity_encoder import IdentityConfig
+    from sega_ros.models.sega import SegaConfig
+    from sega_ros.models.static_decoder import StaticConfig
+
+    return SegaConfig(
+        IdentityConfig(width=8, code_width=16, codes=32, embedding=8), DeformationConfig(width=8, latent=8),
+        StaticConfig(width=8, features=8, fine_features=8), DynamicConfig(width=8, fine_width=8))
+
+
+@pytest.fixture(scope='session')
 def astronaut():
     """A real portrait in the public domain, uint8 RGB [512, 512, 3]; the face spans 107 px."""
     from skimage import data

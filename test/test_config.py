@@ -1,6 +1,5 @@
-"""Configuration dataclasses to and from YAML, dictionaries and the command line."""
+"""Configuration dataclasses to and from YAML and dictionaries."""
 
-import argparse
 from dataclasses import dataclass, field
 
 import pytest
@@ -73,11 +72,3 @@ def test_yaml_runs_no_code(tmp_path):
     path.write_text('name: !!python/object/apply:os.getcwd []')
     with pytest.raises(ConfigError, match='YAML'):
         config.load_yaml(Example, path)
-
-
-def test_command_line():
-    parser = argparse.ArgumentParser()
-    config.add_arguments(parser, Example)
-    parsed = parser.parse_args(['--size', '64', '--mirror', '--smoothing.cutoff', '2'])
-    assert config.from_arguments(Example, parsed) == Example(size=64, mirror=True, smoothing=Smoothing(2.0))
-    assert config.from_arguments(Example, parser.parse_args([])) == Example()

@@ -163,7 +163,3 @@ def lighting_figure(before: np.ndarray, after: np.ndarray, light: Light) -> np.n
         corner = picture[-2 * radius - 1:, :2 * radius + 1]
         corner[inside] = (ball[inside] * 255 + 0.5).astype(np.uint8)[:, None]
     return np.concatenate(out, 1)
-
-
-__all__ = ['HAIR_STRENGTH', 'LIGHTINGS', 'LIMITS', 'Light', 'estimate_light', 'harmonics', 'light_gains', 'lighting_figure',
-           'luminance', 'neutral_colors', 'neutral_shell']

@@ -214,6 +214,3 @@ def _detached(values):
 def _picture(splats: Splats, camera: Camera) -> np.ndarray:
     image = rasterize(splats, camera, background=torch.ones(3)).image
     return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
-
-
-__all__ = ['PersonaliseConfig', 'View', 'add_residual', 'tune_decoders']

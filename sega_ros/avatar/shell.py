@@ -71,7 +71,7 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     hull = build_hull(head, vertices, head_centre(head), camera, mass, cv2.GaussianBlur(photo.color, (0, 0), 1.2), relief.depth)
     if hull is not None:
         parts.append(_wrap(hull, camera))
-    return _join(parts)
+    return join_shells(parts)
 
 
 def hair_mask(photo: Photo, mesh: np.ndarray, relief: Relief) -> np.ndarray:
@@ -108,7 +108,7 @@ def _tilt(depth: np.ndarray, camera: Camera) -> np.ndarray:
 
 def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:
     """Splats on the relief, one per `step` pixels of `mask` [H, W]."""
-    rows, cols = _grid(mask, step)
+    rows, cols = hexagonal_grid(mask, step)
     z = relief.depth[rows, cols].astype(np.float64)
     metre = z / camera.fx  # of one pixel there
     slope = [np.gradient(_smooth(relief.depth), axis=a)[rows, cols] / metre for a in (1, 0)]
@@ -127,7 +127,7 @@ def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: 
 
 def _wisps(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:
     """Flat splats that face the photo's camera, and are drawn near its view only."""
-    rows, cols = _grid(mask, step)
+    rows, cols = hexagonal_grid(mask, step)
     spacing = _SIGMA * step * relief.depth[rows, cols].astype(np.float64) / camera.fx
     scales = np.stack([spacing, spacing, 0.35 * spacing], -1)
     facing = np.broadcast_to(np.diag([1.0, -1.0, -1.0]), (len(rows), 3, 3))
@@ -137,7 +137,7 @@ def _wisps(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: 
 def _on_pixels(rows, cols, frame, scales, fade, relief: Relief, photo: Photo, camera: Camera) -> Shell:
     pixels = np.stack([cols + 0.5, rows + 0.5], -1).astype(np.float64)
     means = unproject(pixels, relief.depth[rows, cols].astype(np.float64), camera)
-    return _to_shell(means, frame, scales, np.clip(photo.alpha[rows, cols], 0.02, 0.97), photo.color[rows, cols],
+    return frames_to_shell(means, frame, scales, np.clip(photo.alpha[rows, cols], 0.02, 0.97), photo.color[rows, cols],
                      relief.torso[rows, cols], fade, camera)
 
 
@@ -151,15 +151,16 @@ def _wrap(hull: Hull, camera: Camera) -> Shell:
     scales = np.concatenate([sigma, sigma, 0.35 * sigma], 1)
     means = (hull.means - translation) @ rotation
     fade = np.where(means[:, 1:2] < _HANGING, _ALWAYS, FADE)
-    return _to_shell(means, frame, scales, np.full(len(hull), 0.95), hull.colors, np.zeros(len(hull)), fade, camera)
+    return frames_to_shell(means, frame, scales, np.full(len(hull), 0.95), hull.colors, np.zeros(len(hull)), fade, camera)
 
 
-def _join(parts: list[Shell]) -> Shell:
+def join_shells(parts: list[Shell]) -> Shell:
+    """One shell of several."""
     arrays = (np.concatenate([getattr(p, k) for p in parts]) for k in ('normals', 'fade', 'torso'))
     return Shell(Splats.cat([p.splats for p in parts]), *arrays)
 
 
-def _to_shell(means, frame, scales, opacities, colors, torso, fade, camera: Camera) -> Shell:
+def frames_to_shell(means, frame, scales, opacities, colors, torso, fade, camera: Camera) -> Shell:
     """Shell of splats whose frames [N, 3, 3] (columns: two tangents, outward normal) are in the camera's axes."""
     frame = camera.viewmat[:3, :3].T.astype(np.float64) @ frame
 
@@ -178,7 +179,7 @@ def _smooth(depth: np.ndarray) -> np.ndarray:
     return cv2.GaussianBlur(depth.astype(np.float32), (0, 0), 2.0)
 
 
-def _grid(mask: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
+def hexagonal_grid(mask: np.ndarray, step: float) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of a hexagonal grid inside `mask` [H, W]."""
     height, width = mask.shape
     rows = np.arange(step / 2, height, step * 0.93)

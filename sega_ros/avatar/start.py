@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from sega_ros.avatar.glasses import Glasses, find_glasses, glasses_shell, join_shells, remove_glasses
+from sega_ros.avatar.glasses import Glasses, find_glasses, remove_glasses
+from sega_ros.avatar.glasses_shell import glasses_shell
 from sega_ros.avatar.photo import Photo
-from sega_ros.avatar.shell import build_shell
+from sega_ros.avatar.shell import build_shell, join_shells
 from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
 from sega_ros.camera import project
 from sega_ros.head.skinning import Poser
@@ -101,6 +102,3 @@ def _sizes(table: TexelTable, region: np.ndarray) -> np.ndarray:
     for kind, factor in _LARGER.items():
         sigma[region == kind, :2] *= factor
     return np.log(np.minimum(sigma, _MAX_SIGMA)).astype(np.float32)
-
-
-__all__ = ['Start', 'photo_start']

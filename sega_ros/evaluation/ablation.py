@@ -275,7 +275,3 @@ def _make_people(config: AblationConfig, layout, embedding, folder: Path, progre
         progress(k / len(seeds))
         synthesise(folder, layout, embedding, seed, shots=t.shots, size=t.size, photo_size=t.photo_size,
                    texture_size=t.texture_size)
-
-
-__all__ = ['CONFIG', 'RESULTS', 'VARIANTS', 'AblationConfig', 'BudgetConfig', 'FineTuning', 'PeopleConfig', 'Trainer', 'Variant',
-           'check_variants', 'retrain']

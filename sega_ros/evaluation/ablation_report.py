@@ -194,7 +194,3 @@ def _label(text: str, height: int) -> np.ndarray:
     for k, line in enumerate(text.replace(' loss', '\nloss').splitlines()):
         cv2.putText(out, line, (10, height // 2 + 26 * k), cv2.FONT_HERSHEY_SIMPLEX, 0.62, (20, 20, 20), 1, cv2.LINE_AA)
     return out
-
-
-__all__ = ['Results', 'VariantResult', 'figure', 'fine_tuning_gains', 'json_to_results', 'read_results', 'read_variant',
-           'results_to_json', 'tables', 'write_results', 'write_variant']

@@ -192,17 +192,3 @@ class VariantScorer:
         centre, side = identity_square(known_landmarks(self._embedding, self._layout.head, capture, shot))
         pair = [np.concatenate([x, cut_window(x, centre, _ZOOM * side, len(x))], 1) for x in (shot.image, renderer(shot))]
         return pair[0], pair[1]
-
-
-__all__ = [
-    'MODES',
-    'SETTINGS',
-    'HeldOutConfig',
-    'Renderer',
-    'Row',
-    'VariantScorer',
-    'VariantScores',
-    'held_out_captures',
-    'make_held_out',
-    'open_driver',
-]

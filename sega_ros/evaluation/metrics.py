@@ -234,9 +234,3 @@ class _Truth:
     landmarks: np.ndarray  # [478, 2] px, of the known geometry
     detected: np.ndarray | None  # [478, 3] px, by MediaPipe
     encoding: np.ndarray | None  # [128] by dlib
-
-
-__all__ = [
-    'IdentityDistance', 'Judge', 'Scores', 'detected', 'encoder_feature_distance', 'face_box', 'known_landmarks',
-    'landmark_distance', 'masked_psnr', 'masked_ssim', 'mean_scores',
-]

@@ -172,7 +172,3 @@ def _face_square(frames: Sequence[np.ndarray]) -> tuple[np.ndarray, float]:
 
 def _cell(image: np.ndarray, square: tuple[np.ndarray, float], size: int) -> np.ndarray:
     return cut_window(image, *square, size)
-
-
-__all__ = ['SelfScores', 'Strip', 'StripConfig', 'choose_frames', 'face_hull', 'make_strip', 'score_frames',
-           'track_clip']

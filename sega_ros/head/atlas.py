@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from sega_ros.errors import RequestError
-from sega_ros.head.model import HeadModel
+from sega_ros.head.model import ByIdentity, HeadModel
 from sega_ros.raster import rasterize_triangles
 from sega_ros.types import DYNAMIC_REGIONS, Region
 
@@ -52,24 +52,11 @@ def build_atlas(head: HeadModel, size: int | tuple[int, int]) -> UvAtlas:
     height, width = (size, size) if isinstance(size, int) else size
     if not (8 <= height <= 8192 and 8 <= width <= 8192):
         raise RequestError(f'atlas size: wanted 8 to 8192 texels, found {height}x{width} (H, W)')
-    return _build(_ByIdentity(head), height, width)
-
-
-class _ByIdentity:
-    """Key of the cache: the head itself, compared by its fingerprint."""
-
-    def __init__(self, head: HeadModel):
-        self.head = head
-
-    def __hash__(self) -> int:
-        return hash(self.head.fingerprint)
-
-    def __eq__(self, other) -> bool:
-        return self.head is other.head or self.head.fingerprint == other.head.fingerprint
+    return _build(ByIdentity(head), height, width)
 
 
 @lru_cache(maxsize=8)
-def _build(key: _ByIdentity, height: int, width: int) -> UvAtlas:
+def _build(key: ByIdentity, height: int, width: int) -> UvAtlas:
     head = key.head
     pixels = np.c_[head.uvs * [width, height], np.zeros(len(head.uvs))]
     buffer = rasterize_triangles(pixels, head.uv_faces, height, width)

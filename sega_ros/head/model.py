@@ -168,3 +168,16 @@ def _from_arrays(cls, arrays: dict[str, np.ndarray], path) -> HeadModel:
         arrays[key] = str(arrays[key])
     arrays['expression_names'] = tuple(str(n) for n in arrays['expression_names'])
     return cls(**{f.name: arrays[f.name] for f in fields(HeadModel)})
+
+
+class ByIdentity:
+    """Key of a cache: the head itself, compared by its fingerprint."""
+
+    def __init__(self, head: HeadModel):
+        self.head = head
+
+    def __hash__(self) -> int:
+        return hash(self.head.fingerprint)
+
+    def __eq__(self, other) -> bool:
+        return self.head is other.head or self.head.fingerprint == other.head.fingerprint

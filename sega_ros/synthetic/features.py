@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sega_ros.head.model import HeadModel
+from sega_ros.head.model import ByIdentity, HeadModel
 from sega_ros.types import Region
 
 # Outline of the lips over half the mouth's width: x, upper edge, lower edge, measured from the seam at the corners'
@@ -29,19 +29,6 @@ class Features:
     nose_tip: np.ndarray  # [3]
     chin: np.ndarray  # [3]
     lip_ring: np.ndarray  # [n, 3] points where lips meet the inner mouth
-
-
-class ByIdentity:
-    """Key of a cache: the head itself, compared by its fingerprint."""
-
-    def __init__(self, head: HeadModel):
-        self.head = head
-
-    def __hash__(self) -> int:
-        return hash(self.head.fingerprint)
-
-    def __eq__(self, other) -> bool:
-        return self.head is other.head or self.head.fingerprint == other.head.fingerprint
 
 
 def find_features(head: HeadModel) -> Features:

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from sega_ros.head.model import HeadModel
-from sega_ros.synthetic.features import ByIdentity, Features, find_features, smoothstep
+from sega_ros.head.model import ByIdentity, HeadModel
+from sega_ros.synthetic.features import Features, find_features, smoothstep
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.noise import value_noise
 from sega_ros.synthetic.skin import find_texels

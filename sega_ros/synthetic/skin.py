@@ -5,9 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from sega_ros.head.model import HeadModel
+from sega_ros.head.model import ByIdentity, HeadModel
 from sega_ros.synthetic.beard import beard_cover
-from sega_ros.synthetic.features import LIP_OUTLINE, ByIdentity, Features, smoothstep
+from sega_ros.synthetic.features import LIP_OUTLINE, Features, smoothstep
 from sega_ros.synthetic.hair import hair_cover
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.noise import value_noise

@@ -1,6 +1,6 @@
 """What sex, age, origin and weight do to a head's shape, as coefficients of its identity basis.
 
-The displacements come from MakeHuman's macro targets (CC0), kept at some points of the open head.
+The displacements come from MakeHuman's macro targets (CC0), kept at some points of the open head (`scripts/write_traits.py`).
 """
 
 from functools import lru_cache
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from sega_ros.head.model import HeadModel
-from sega_ros.synthetic.features import ByIdentity
+from sega_ros.head.model import ByIdentity, HeadModel
 
 NAMES = ('male', 'old', 'african', 'asian', 'caucasian', 'heavy')
-_FILE = Path(__file__).with_name('traits.npz')
+TRAITS = Path(__file__).with_name('traits.npz')
 _NOISE = 0.003  # metres: what the basis need not explain
 
 
@@ -27,7 +26,7 @@ def _directions(key: ByIdentity) -> np.ndarray:
     from scipy.spatial import cKDTree
 
     head = key.head
-    with np.load(_FILE, allow_pickle=False) as data:
+    with np.load(TRAITS, allow_pickle=False) as data:
         points, wanted = data['points'], data['displacements']
     basis = head.shapedirs[cKDTree(head.v_template).query(points)[1]].reshape(-1, head.n_shape).astype(np.float64)
     normal = basis.T @ basis + _NOISE**2 * np.eye(head.n_shape)

@@ -11,7 +11,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.landmark_model import Articulation, LandmarkModel
 from sega_ros.tracking.offset import solve_offset_field
-from sega_ros.tracking.solver import FACE_UNIT, FitConfig, LandmarkSolver, Observation, State, rigid_start
+from sega_ros.tracking.solver import FitConfig, LandmarkSolver, Observation, State, rigid_start
 from sega_ros.tracking.topology import eye_openness
 from sega_ros.types import FlameParams, Landmarks, check_shape
 
@@ -193,9 +193,3 @@ def reprojection(
     camera = points @ rotation.T + translation
     height, width = size
     return focal_length * width * camera[:, :2] / camera[:, 2:] + np.array([width / 2, height / 2])
-
-
-__all__ = [
-    'FACE_UNIT', 'Identity', 'IdentityFit', 'fit_identity', 'reprojection', 'residual_offsets', 'solve_personal_offset',
-    'start_state',
-]

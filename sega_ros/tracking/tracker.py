@@ -274,6 +274,3 @@ class FaceTracker:
         return FlameExpression(
             stamp_ns, frame_id, self.head.name, self.head.version, fit is not None, confidence, params, rotation,
             translation, float(focal))
-
-
-__all__ = ['Calibration', 'FaceTracker', 'Identity', 'TrackerConfig']

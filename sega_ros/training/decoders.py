@@ -162,6 +162,3 @@ def evaluate(model: Sega, layout: UvLayout, embedding, people: PeopleFolder, *, 
         rows.append((float(psnr(images, targets, head).mean()), float(psnr(images, targets, face)[seen].mean())))
     model.train()
     return Scores(*np.mean(rows, 0), rows)
-
-
-__all__ = ['DecoderStep', 'LossWeights', 'Scores', 'draw_examples', 'evaluate', 'render_frames', 'trainable']

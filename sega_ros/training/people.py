@@ -107,6 +107,3 @@ def synthesise(folder: Path, layout: UvLayout, embedding: LandmarkEmbedding, see
     (folder / _BASES).mkdir(parents=True, exist_ok=True)
     write_base(folder / _BASES / f'{capture.name}.npz', capture_start(layout, embedding, capture).base)
     save_capture(path, capture, HeadTag.of_head(layout.head))
-
-
-__all__ = ['PeopleFolder', 'Person', 'SyntheticPeople', 'synthesise', 'write_base']

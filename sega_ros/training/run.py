@@ -4,7 +4,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from sega_ros.errors import DatasetError
 from sega_ros.training.state import load_state, save_state
 
-CHECKPOINT, CONFIG = 'checkpoint.safetensors', 'config.json'
+CHECKPOINT = 'checkpoint.safetensors'
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,3 @@ def _checked(model: nn.Module, average: dict[str, Tensor], check, writer, step: 
     for name, picture in pictures.items():
         writer.add_image(name, picture, step, dataformats='HWC')
     return figures
-
-
-def describe(config) -> dict:
-    """Return a configuration as JSON-able values."""
-    return asdict(config)

@@ -8,16 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sega_ros.avatar.glasses import (
-    best_path,
-    find_glasses,
-    glasses_shell,
-    join_shells,
-    line_contrast,
-    remove_glasses,
-    temple_path,
-)
+from sega_ros.avatar.glasses import best_path, find_glasses, line_contrast, remove_glasses
+from sega_ros.avatar.glasses_shell import glasses_shell, temple_path
 from sega_ros.avatar.photo import prepare_photo
+from sega_ros.avatar.shell import join_shells
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import project
 from sega_ros.head.skinning import Poser

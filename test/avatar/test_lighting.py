@@ -20,7 +20,6 @@ from sega_ros.avatar.lighting import (
 )
 from sega_ros.avatar.start import photo_start
 from sega_ros.avatar.surface_fill import mirror_index
-from sega_ros.models.uv import UvLayout
 from sega_ros.synthetic.capture import DISTANCE, Studio, _camera, open_studio, take_shot
 from sega_ros.synthetic.illumination import _towards
 from sega_ros.synthetic.renderer import Lighting, linear_to_srgb, srgb_to_linear
@@ -171,11 +170,6 @@ def lights(kind):
         return Lighting(directions, np.zeros((3, 3), np.float32), np.full((2, 3), 0.9, np.float32), up)
     return Lighting(directions, np.outer([1.0, 0.08, 0], np.ones(3)).astype(np.float32),
                     np.outer([0.3, 0.22], np.ones(3)).astype(np.float32), up)
-
-
-@pytest.fixture(scope='module')
-def layout(head):
-    return UvLayout.build(head, 192)
 
 
 def unwrapped(head, layout, seed, kind):

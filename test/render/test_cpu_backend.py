@@ -1,5 +1,7 @@
 """The Numba kernels against the reference: pictures and every gradient."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from render_scenes import FIELDS, assert_pictures_agree, camera_of, cloud, outpu
 from sega_ros.camera import orbit_camera
 from sega_ros.evaluation.bench_render import frontal_camera, surface_splats
 from sega_ros.render import rasterize, rasterize_arrays
-from sega_ros.types import Camera, Splats, replace
+from sega_ros.types import Camera, Splats
 
 WHITE = torch.ones(3)
 

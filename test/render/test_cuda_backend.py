@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import inspect
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,6 @@ from render_scenes import FIELDS, assert_pictures_agree, camera_of, cloud, outpu
 from sega_ros.errors import BackendError
 from sega_ros.render import cuda, rasterize
 from sega_ros.render.reference import project
-from sega_ros.types import replace
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 

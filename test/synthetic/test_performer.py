@@ -5,18 +5,12 @@ import pytest
 
 from sega_ros.camera import project
 from sega_ros.errors import RequestError
-from sega_ros.head import load_head
 from sega_ros.head.skinning import pose_mesh
 from sega_ros.synthetic.look import Look
 from sega_ros.synthetic.performer import Performer
 from sega_ros.synthetic.person import draw_person, make_person
 from sega_ros.synthetic.script import PERIOD, Script, _hat
 from sega_ros.types import FlameParams, Region
-
-
-@pytest.fixture(scope='module')
-def head():
-    return load_head()
 
 
 @pytest.fixture(scope='module')

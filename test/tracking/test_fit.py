@@ -13,7 +13,6 @@ from sega_ros.tracking.embedding import (
     LandmarkEmbedding,
     _read,
     _write,
-    landmark_embedding,
     plain_picture,
     vertex_colors,
 )
@@ -25,11 +24,6 @@ from sega_ros.tracking.topology import INNER_LIPS, LEFT_IRIS, RIGHT_IRIS
 from sega_ros.types import FlameParams, Landmarks, Region
 
 SIZE = 480, 640  # H != W
-
-
-@pytest.fixture(scope='module')
-def embedding(head):
-    return landmark_embedding(head)
 
 
 def camera_of(*, turn=(0.0, 0.0, 0.0), focal=2.2):

@@ -273,7 +273,3 @@ def _masks(packed: np.ndarray, cameras: list[Camera]) -> list[tuple[np.ndarray, 
         out.append((pair[0], pair[1]))
         at += 2 * size
     return out
-
-
-__all__ = ['FORMAT', 'SPLITS', 'SUFFIX', 'CaptureFolder', 'HeadTag', 'Split', 'check_name', 'load_capture',
-           'save_capture', 'split_of']

@@ -27,6 +27,7 @@ from sega_ros.training.data.views import (
     read_matrix,
     shrink,
     spread,
+    subfolders,
 )
 from sega_ros.types import Camera
 
@@ -80,7 +81,7 @@ class MultiviewSource:
             DatasetError: there are none.
         """
         images = self._folder(person) / 'images'
-        names = sorted(p.name for p in images.iterdir() if p.is_dir()) if images.is_dir() else []
+        names = subfolders(images)
         if not names:
             raise DatasetError(f'{images}: person {person}: no frames; wanted images/FRAME/CAMERA.png')
         return names

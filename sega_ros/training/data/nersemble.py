@@ -34,6 +34,7 @@ from sega_ros.training.data.views import (
     scaled_camera,
     shrink,
     spread,
+    subfolders,
 )
 from sega_ros.types import Camera
 
@@ -76,7 +77,7 @@ class NersembleSource:
         self.root, self.max_side, self.color = Path(root), max_side, color
         if not self.root.is_dir():
             raise DatasetError(f'{self.root}: no such folder; wanted a NeRSemble folder with 017/calibration and 017/sequences')
-        self._people = sorted(p.name for p in self.root.iterdir() if p.is_dir() and _PERSON.fullmatch(p.name))
+        self._people = [name for name in subfolders(self.root) if _PERSON.fullmatch(name)]
         if not self._people:
             raise DatasetError(f'{self.root}: no participant in it; wanted folders named 017, 018, ... as '
                                '"nersemble-data download" makes them')
@@ -92,7 +93,7 @@ class NersembleSource:
             DatasetError: there is none.
         """
         folder = self._folder(person) / 'sequences'
-        names = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        names = subfolders(folder)
         if not names:
             raise DatasetError(f'{folder}: participant {person}: no sequences; wanted sequences/NAME/images/cam_SERIAL.mp4; '
                                f'{_FETCH}')

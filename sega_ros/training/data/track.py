@@ -15,9 +15,10 @@ from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.expression import ExpressionFitter, FrameFit
-from sega_ros.tracking.fit import FACE_UNIT, Identity, fit_identity, solve_personal_offset
+from sega_ros.tracking.fit import Identity, fit_identity, solve_personal_offset
 from sega_ros.tracking.landmark_model import Articulation, LandmarkModel
 from sega_ros.tracking.landmarks import face_box
+from sega_ros.tracking.solver import FACE_UNIT
 from sega_ros.training.data.shots import make_shot
 from sega_ros.training.data.sighting import FOCAL, FaceGeometry, Sighting
 from sega_ros.training.data.triangulate import rigid_motion, rigid_pose, triangulate

@@ -44,6 +44,11 @@ class Source(Protocol):
         """At most `count` moments of a person, spread over what there is."""
 
 
+def subfolders(folder: Path) -> list[str]:
+    """Names of the folders in `folder`, sorted; none where there is no such folder."""
+    return sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+
+
 def shrink(image: np.ndarray, alpha: np.ndarray | None, camera: Camera, max_side: int) -> tuple:
     """Scale a picture, its matte and its camera down to at most `max_side` px a side, whole pixels."""
     import cv2

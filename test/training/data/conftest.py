@@ -9,13 +9,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope='session')
-def embedding(head):
-    from sega_ros.tracking.embedding import landmark_embedding
-
-    return landmark_embedding(head)
-
-
-@pytest.fixture(scope='session')
 def truth(head):
     """Person 1 before four cameras, two frames."""
     from dataset_people import record
