@@ -84,7 +84,7 @@ class FlameExpression:
     """What one driving frame says: the core's twin of `sega_ros/msg/FlameExpression`.
 
     `rotation` and `translation` take head-model coordinates to the camera's optical frame. A rendered frame is a
-    function of the avatar, this value and the view camera alone (DESIGN section 1).
+    function of the avatar, this value and the view camera alone.
     """
 
     stamp_ns: int

@@ -1,4 +1,4 @@
-"""Import directions: a module imports only from its left (DESIGN section 1)."""
+"""Import directions: a module imports only from its left."""
 
 import ast
 from pathlib import Path

@@ -1,6 +1,6 @@
 """The open head: a head model without a licence to sign, built from MakeHuman's data (CC0).
 
-DESIGN section 2 gives the recipe, docs/head.md the choices and their figures.
+docs/head.md gives the recipe, the choices and their figures.
 """
 
 from dataclasses import dataclass

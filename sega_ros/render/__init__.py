@@ -1,4 +1,4 @@
-"""Gaussian splatting: one contract, three backends (DESIGN section 4).
+"""Gaussian splatting: one contract, three backends.
 
 `reference` (plain PyTorch) defines what is right; `cpu` (Numba, forward and backward, no compiler needed) and `cuda`
 (gsplat) are fast and agree with it to 1e-3. `rasterize` is for torch and gradients, `rasterize_arrays` for frames.

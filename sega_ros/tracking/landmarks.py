@@ -1,6 +1,6 @@
 """Face landmarks of a picture or of a stream of pictures: MediaPipe's 478 points, irises included.
 
-Detection on a steady, tight region (DESIGN section 10): the region is the one that MediaPipe takes for a still picture,
+Detection on a steady, tight region: the region is the one that MediaPipe takes for a still picture,
 derived from the last landmarks and low-passed, so a resting face rests.
 """
 

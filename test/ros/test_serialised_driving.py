@@ -1,4 +1,4 @@
-"""What a receiver renders from the bytes on the wire is what the sender would render (DESIGN section 1)."""
+"""What a receiver renders from the bytes on the wire is what the sender would render."""
 
 from dataclasses import replace
 
