@@ -1,7 +1,7 @@
 """What the networks start from and how their outputs change it: photo and geometry give a base, decoders correct it.
 
-An unlearned start is worth much (in an early prototype the face stood at 22 dB without it, at 29 with it), and a correction can be
-held back where the learned prior should have no say.
+An unlearned start is worth much (an early prototype stood at 22 dB over the face without it, at 29 with it), and a correction can
+be held back where the learned prior should have no say.
 """
 
 from dataclasses import dataclass, fields, replace
