@@ -21,7 +21,8 @@ from sega_ros.types import GaussianMap, Shell, Splats
 _OFFSET, _MAX_OFFSET = 0.001, 0.005  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
-_SHELL_OFFSET, _SHELL_MAX = 0.003, 0.02  # metres
+_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.05  # metres: the relief only guesses the depth of hair beside the face
+_SHELL_MAX_SCALE, _SHELL_MAX_OPACITY = 0.35, 1.5  # what is uncertain must not end as fog
 
 
 @dataclass(frozen=True)
@@ -143,10 +144,10 @@ def corrected_shell(shell: Shell, raw: Tensor) -> Shell:
     offset, scale, opacity, color = raw.split([3, 1, 1, 3], -1)
     splats = shell.splats
     frame = unitquat_to_rotmat(F.normalize(splats.quats, dim=-1))
-    means = splats.means + (frame @ _bounded(offset, _SHELL_OFFSET, _SHELL_MAX)[..., None]).squeeze(-1)
-    logits = torch.logit(splats.opacities.clamp(0.02, 0.98)) + _OPACITY * opacity[:, 0]
+    means = splats.means + (frame @ _bounded(offset, _SHELL_OFFSET, _SHELL_MAX_OFFSET)[..., None]).squeeze(-1)
+    logits = torch.logit(splats.opacities.clamp(0.02, 0.98)) + _bounded(opacity[:, 0], _OPACITY, _SHELL_MAX_OPACITY)
     return replace(shell, splats=Splats(
-        means, splats.quats, splats.scales * torch.exp(_bounded(scale, _SCALE, _MAX_SCALE)), torch.sigmoid(logits),
+        means, splats.quats, splats.scales * torch.exp(_bounded(scale, _SCALE, _SHELL_MAX_SCALE)), torch.sigmoid(logits),
         (splats.colors + _COLOR * color).clamp(0, 1)))
 
 

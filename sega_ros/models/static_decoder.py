@@ -68,8 +68,8 @@ class StaticDecoder(nn.Module):
         self.to_maps = conv(w, GEOMETRY + 12, gain=0.1)
         self.bias = nn.Parameter(torch.zeros(1, GEOMETRY + 12, SIDE, SIDE))  # what all people share, texel by texel
         self.shell = nn.Sequential(
-            nn.Linear(2 * w + code_width + SHELL_INPUTS, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(),
-            nn.Linear(64, SHELL_OUTPUTS))
+            nn.Linear(2 * w + code_width + SHELL_INPUTS, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(),
+            nn.Linear(96, SHELL_OUTPUTS))
         nn.init.zeros_(self.shell[-1].bias)
         with torch.no_grad():
             self.shell[-1].weight *= 0.1
