@@ -57,6 +57,10 @@ class BaseInputs:
     shell_uv: Tensor  # [1, N, 2]
     shell_at: Tensor  # [1, N, 2]
 
+    def to(self, device: torch.device) -> 'BaseInputs':
+        """Move every tensor."""
+        return BaseInputs(*(getattr(self, f.name).to(device) for f in fields(BaseInputs)))
+
 
 def base_inputs(base: Base, layout: UvLayout) -> BaseInputs:
     """Turn a base into the static decoder's inputs."""
@@ -89,11 +93,12 @@ def in_units(correction: Correction) -> Correction:
 
 def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianMap:
     """Read element `index` of a batch of changes (`in_units`) at the texels of `layout`: [T, ...]."""
-    geometry = sample_at(change.geometry[index:index + 1], layout.xy[None])[0]
+    xy = layout.xy.to(change.color.device)[None]
+    geometry = sample_at(change.geometry[index:index + 1], xy)[0]
     if layout.size == change.color.shape[-1]:
         color = change.color[index][(slice(None), *layout.table.index)].T
     else:
-        color = sample_at(change.color[index:index + 1], layout.xy[None])[0]
+        color = sample_at(change.color[index:index + 1], xy)[0]
     offset, rotation, log_scale, opacity = geometry.split([3, 4, 3, 1], -1)
     return GaussianMap(offset, rotation, log_scale, opacity[:, 0], color)
 
@@ -142,7 +147,7 @@ def base_texels(base: Base, layout: UvLayout, eyelids: np.ndarray) -> GaussianMa
 def corrected_shell(shell: Shell, raw: Tensor) -> Shell:
     """Shell with the raw corrections [N, 8] of the static decoder applied."""
     offset, scale, opacity, color = raw.split([3, 1, 1, 3], -1)
-    splats = shell.splats
+    splats = shell.splats.to(raw.device)
     frame = unitquat_to_rotmat(F.normalize(splats.quats, dim=-1))
     means = splats.means + (frame @ _bounded(offset, _SHELL_OFFSET, _SHELL_MAX_OFFSET)[..., None]).squeeze(-1)
     logits = torch.logit(splats.opacities.clamp(0.02, 0.98)) + _bounded(opacity[:, 0], _OPACITY, _SHELL_MAX_OPACITY)

@@ -226,13 +226,14 @@ def bind_texels(texels: GaussianMap, frames: SurfaceFrames, fade: np.ndarray | N
         frames: their frames on the posed mesh.
         fade: opacity factor [T] of `facing_fade`; None keeps everything.
     """
-    rotmats, stretch = torch.from_numpy(frames.rotmats), torch.from_numpy(frames.stretch)
-    means = torch.from_numpy(frames.positions) + (rotmats @ texels.offset[..., None]).squeeze(-1)
+    device = texels.offset.device
+    rotmats, stretch = torch.from_numpy(frames.rotmats).to(device), torch.from_numpy(frames.stretch).to(device)
+    means = torch.from_numpy(frames.positions).to(device) + (rotmats @ texels.offset[..., None]).squeeze(-1)
     quats = unitquat_mul(rotmat_to_unitquat(rotmats), torch.nn.functional.normalize(texels.rotation, dim=-1))
     grow = torch.cat([stretch, stretch.prod(-1, keepdim=True).sqrt()], -1)
     opacities = torch.sigmoid(texels.opacity)
     if fade is not None:
-        opacities = opacities * torch.from_numpy(fade)
+        opacities = opacities * torch.from_numpy(fade).to(device)
     return Splats(means, quats, torch.exp(texels.log_scale) * grow, opacities, texels.color.clamp(0, 1))
 
 

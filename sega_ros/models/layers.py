@@ -1,7 +1,9 @@
-"""The two building blocks that the networks share."""
+"""What the networks share: building blocks, lookups, and the precision they run in."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,3 +53,8 @@ def sample_at(maps: Tensor, xy: Tensor) -> Tensor:
     """Bilinear values [B, N, C] of `maps` [B, C, H, W] at `xy` [B, N, 2]: right and down, -1 to 1 over the picture's edges."""
     picked = F.grid_sample(maps.float(), xy[:, :, None], align_corners=False, padding_mode='border')  # [B, C, N, 1]
     return picked.squeeze(-1).transpose(1, 2)
+
+
+def precision(device: torch.device, mixed: bool) -> AbstractContextManager:
+    """Context in which convolutions and matrix products run in bfloat16, if `mixed`."""
+    return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()

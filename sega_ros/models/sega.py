@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sega_ros.models.base import Base, added, at_texels, base_inputs, base_texels, corrected_shell, in_units
-from sega_ros.models.binding import SurfaceFrames, bind_texels, facing, facing_fade
+from sega_ros.models.binding import SurfaceFrames, bind_texels, facing_fade
 from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
 from sega_ros.models.identity_encoder import IdentityConfig, IdentityEncoder
-from sega_ros.models.layers import sample_at
+from sega_ros.models.layers import precision, sample_at
 from sega_ros.models.static_decoder import StaticConfig, StaticDecoder, StaticOutput
 from sega_ros.models.uv import UvLayout
 from sega_ros.types import GaussianMap, Shell, Splats
@@ -49,13 +50,20 @@ class Sega(nn.Module):
         self.dynamic = DynamicDecoder(config.dynamic, config.static.features, config.static.fine_features,
                                       config.deformation.latent)
         self.with_dynamic = config.dynamic.regions != 'none'  # False while the static decoder is trained
+        self.mixed = False  # run the networks in bfloat16; all else stays float32
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return self.identity.codebook.device
 
     def decode_person(self, base: Base, layout: UvLayout) -> PersonOutput:
         """Run what is run once per avatar."""
-        inputs = base_inputs(base, layout)
+        inputs = base_inputs(base, layout).to(self.device)
         with torch.no_grad():
-            code = self.identity(inputs.crop)
-        static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
+            code = self.identity(inputs.crop)  # in full precision always: codes must not flip between training and use
+        with precision(self.device, self.mixed):
+            static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
         texels = at_texels(in_units(static.correction), layout)
         return PersonOutput(base, static, texels, corrected_shell(base.shell, static.shell[0]))
 
@@ -71,15 +79,18 @@ class Sega(nn.Module):
             eyelids: [K, 2] lid closures.
             sample: draw the expression feature around its mean (training).
         """
-        start = [added(base_texels(person.base, layout, lids), person.texels) for lids in eyelids]
+        start = [added(base_texels(person.base, layout, lids).to(self.device), person.texels) for lids in eyelids]
         if not self.with_dynamic:
             return start, None
-        deformation = self.deformation(offsets, sample=sample)
+        offsets, dynamic, xy = (x.to(self.device) for x in (offsets, layout.dynamic, layout.xy))
         count = len(offsets)
         features, fine = (x.expand(count, -1, -1, -1) for x in (person.static.features, person.static.fine_features))
-        frame = in_units(self.dynamic(features, fine, deformation.feature, offsets))
-        mask = layout.dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(layout.dynamic)
-        moved = sample_at(deformation.displacement, layout.xy[None].expand(count, -1, -1)) * layout.dynamic[:, None]
+        with precision(self.device, self.mixed):
+            deformation = self.deformation(offsets, sample=sample)
+            frame = self.dynamic(features, fine, deformation.feature, offsets)
+        frame = in_units(frame)
+        mask = dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(dynamic)
+        moved = sample_at(deformation.displacement, xy[None].expand(count, -1, -1)) * dynamic[:, None]
         out = [added(texels, at_texels(frame, layout, k), mask) for k, texels in enumerate(start)]
         return [replace(texels, offset=texels.offset + moved[k]) for k, texels in enumerate(out)], deformation
 
@@ -89,7 +100,9 @@ def place_person(
 ) -> Splats:
     """Splats of a frame as seen from `eye` [3] (head frame); head and torso are one. Differentiable in texels and shell."""
     on_mesh = bind_texels(texels, frames, facing_fade(frames, eye) if fade is None else fade)
-    low, high = shell.fade.T
-    cosine = facing(shell.splats.means.detach().numpy(), shell.normals, eye)
-    veil = torch.from_numpy(np.clip((cosine - low) / (high - low), 0, 1).astype(np.float32))
+    means = shell.splats.means.detach()
+    normals, (low, high) = (torch.from_numpy(a).to(means) for a in (shell.normals, shell.fade.T))
+    to_eye = torch.from_numpy(np.asarray(eye, np.float32)).to(means) - means
+    cosine = F.normalize(to_eye, dim=-1).mul(normals).sum(-1)
+    veil = ((cosine - low) / (high - low)).clamp(0, 1)
     return Splats.cat([on_mesh, replace(shell.splats, opacities=shell.splats.opacities * veil)])

@@ -4,7 +4,6 @@ A step draws one person per process and a few of their shots: the person is deco
 and the pictures are compared. Run under `torchrun` the gradients of all processes are averaged (PyTorch's DDP).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +52,7 @@ def render_frames(model: Sega, layout: UvLayout, person_output, frames: list[Fra
     images = []
     for gaussians, f in zip(texels, frames, strict=True):
         splats = place_person(gaussians, person_output.shell, f.frames, f.eye, fade=f.fade)
-        images.append(rasterize(splats, f.camera, background=f.background).image)
+        images.append(rasterize(splats, f.camera, background=f.background.to(splats.means)).image)
     return torch.stack(images), deformation
 
 
@@ -70,8 +69,9 @@ class DecoderStep(nn.Module):
         w = self.weights
         decoded = self.model.decode_person(person.base, self.layout)
         images, deformation = render_frames(self.model, self.layout, decoded, frames, sample=self.training)
-        targets = torch.stack([f.target for f in frames])
-        weights = torch.stack([_pixel_weights(f, w) for f in frames])
+        device = self.model.device
+        targets = torch.stack([f.target for f in frames]).to(device)
+        weights = torch.stack([_pixel_weights(f, w) for f in frames]).to(device)
         terms = {'photometric': photometric(images, targets, weights), 'edges': w.edges * edges(images, targets, weights)}
         if w.perceptual or w.identity:
             perceptual, identity = self.features(_windows(images, frames), _windows(targets, frames), identity=w.identity > 0)
@@ -80,8 +80,8 @@ class DecoderStep(nn.Module):
         raws = (raw.correction.geometry, raw.correction.color, raw.shell)
         terms['small'] = w.small * sum((r**2).mean() for r in raws)
         if deformation is not None:
-            offsets = torch.from_numpy(np.stack([f.offsets for f in frames]))
-            valid = torch.from_numpy(self.layout.coarse.dynamic)
+            offsets = torch.from_numpy(np.stack([f.offsets for f in frames])).to(device)
+            valid = torch.from_numpy(self.layout.coarse.dynamic).to(device)
             terms['deformation'] = w.deformation * vae_loss(deformation, offsets, valid)
             terms['displacement'] = w.displacement * (deformation.displacement**2).mean() * 1e6 * 1e-3
         return StepResult(sum(terms.values()), {k: v.detach() for k, v in terms.items()}, images.detach())
@@ -102,24 +102,21 @@ def _windows(images: Tensor, frames: list[Frame], size: int = 128) -> Tensor:
     for frame in frames:
         (x, y), side = frame.window
         places.append(torch.stack([(float(x) + side * u / 2) * 2 / width - 1, (float(y) + side * v / 2) * 2 / height - 1], -1))
-    return F.grid_sample(images.permute(0, 3, 1, 2), torch.stack(places), align_corners=False, padding_mode='border')
+    where = torch.stack(places).to(images.device)
+    return F.grid_sample(images.permute(0, 3, 1, 2), where, align_corners=False, padding_mode='border')
 
 
-def draw_examples(
-    people: PeopleFolder, layout: UvLayout, embedding, *, shots: int, seed: int, start: int = 0, rank: int = 0, world: int = 1,
-) -> Iterator[tuple[Person, list[Frame]]]:
-    """Endless steps from `start` on; step k is the same in every run of the same seed, ranks see different people."""
-    step = start
-    while True:
-        epoch, place = divmod(step * world + rank, len(people))
-        order = np.random.default_rng([seed, epoch]).permutation(len(people))
-        person = people[int(order[place])]
-        rng = np.random.default_rng([seed, 7, step, rank])
-        every = person.capture.shots
-        chosen = rng.permutation(len(every))[:shots]
-        maker = FrameMaker(layout, embedding, person.capture, person.base)
-        yield person, [maker(every[int(k)]) for k in chosen]
-        step += 1
+def draw_example(
+    people: PeopleFolder, layout: UvLayout, embedding, *, shots: int, seed: int, step: int, rank: int = 0, world: int = 1,
+) -> tuple[Person, list[Frame]]:
+    """Example `step`: the same in every run of the same seed; ranks see different people."""
+    epoch, place = divmod(step * world + rank, len(people))
+    order = np.random.default_rng([seed, epoch]).permutation(len(people))
+    person = people[int(order[place])]
+    rng = np.random.default_rng([seed, 7, step, rank])
+    every = person.capture.shots
+    maker = FrameMaker(layout, embedding, person.capture, person.base)
+    return person, [maker(every[int(k)]) for k in rng.permutation(len(every))[:shots]]
 
 
 def trainable(model: Sega, stage: str) -> list[nn.Parameter]:
@@ -155,9 +152,7 @@ def evaluate(model: Sega, layout: UvLayout, embedding, people: PeopleFolder, *, 
         frames = [maker(s) for s in person.capture.shots[:shots]]
         decoded = model.decode_person(person.base, layout)
         images, _ = render_frames(model, layout, decoded, frames)
-        targets = torch.stack([f.target for f in frames])
-        head = torch.stack([f.head for f in frames])
-        face = torch.stack([f.face for f in frames])
+        targets, head, face = (torch.stack([getattr(f, k) for f in frames]).to(images.device) for k in ('target', 'head', 'face'))
         seen = face.sum((1, 2)) > 50
         rows.append((float(psnr(images, targets, head).mean()), float(psnr(images, targets, face)[seen].mean())))
     model.train()

@@ -3,7 +3,6 @@
 Pictures come from captures (several per person) and from a folder of photographs (one per person), cut out by one convention.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from sega_ros.head.skinning import Poser
 from sega_ros.losses import edges, photometric
 from sega_ros.models.crop import identity_crop
 from sega_ros.models.identity_encoder import IdentityDecoder, IdentityEncoder
+from sega_ros.models.layers import precision
 from sega_ros.training.decoders import StepResult
 from sega_ros.types import Capture, Shot
 
@@ -41,6 +41,7 @@ class IdentityStep(nn.Module):
 
         super().__init__()
         self.encoder, self.decoder, self.weights = encoder, IdentityDecoder(encoder.config), weights
+        self.mixed = False  # run the convolutions in bfloat16
         self.quantiser = VectorQuantize(
             dim=encoder.config.code_width, codebook_size=encoder.config.codes, use_cosine_sim=True, decay=0.98,
             threshold_ema_dead_code=1, kmeans_init=True, kmeans_iters=10, commitment_weight=1.0, accept_image_fmap=True)
@@ -48,18 +49,24 @@ class IdentityStep(nn.Module):
     def forward(self, images: Tensor) -> StepResult:
         """Pictures [2 B, 3, 256, 256] in [0, 1]: the first and the second half show the same B people."""
         w = self.weights
-        deepest = self.encoder.features(images)[-1]
-        latents = self.encoder.continuous(deepest)
+        images = images.to(self.encoder.codebook.device)
+        with precision(images.device, self.mixed):
+            deepest = self.encoder.features(images)[-1]
+            latents = self.encoder.continuous(deepest)
+            embeddings = self.encoder.embed(deepest)
         quantised, _, commitment = self.quantiser(latents)
         # Only one picture of each pair is put together again: the decoder costs as much as the encoder.
-        shown = torch.arange(len(images) // 2) + len(images) // 2 * (torch.rand(len(images) // 2) < 0.5)
-        bypass = torch.rand(len(shown), 1, 1, 1) < w.bypass
-        found = self.decoder(torch.where(bypass, latents[shown], quantised[shown]))
+        device = images.device
+        half = len(images) // 2
+        shown = torch.arange(half, device=device) + half * (torch.rand(half, device=device) < 0.5)
+        bypass = torch.rand(half, 1, 1, 1, device=device) < w.bypass
+        with precision(images.device, self.mixed):
+            found = self.decoder(torch.where(bypass, latents[shown], quantised[shown])).float()
         pictures, targets = found.movedim(1, -1), images[shown].movedim(1, -1)
         weights = _inner(targets)
-        first, second = self.encoder.embed(deepest).chunk(2)
+        first, second = embeddings.chunk(2)
         likeness = first @ second.T / w.temperature
-        same = torch.arange(len(first))
+        same = torch.arange(len(first), device=device)
         terms = {
             'photometric': photometric(pictures, targets, weights), 'edges': w.edges * edges(pictures, targets, weights),
             'commitment': w.commitment * commitment.sum(),
@@ -75,7 +82,7 @@ class IdentityStep(nn.Module):
 
 def _inner(images: Tensor) -> Tensor:
     """Weights [B, H, W]: the middle, where the face is, counts threefold."""
-    out = torch.ones(images.shape[:3])
+    out = images.new_ones(images.shape[:3])
     height, width = images.shape[1:3]
     out[:, height // 4:-height // 8, width // 4:-width // 4] = 3
     return out
@@ -95,22 +102,16 @@ def is_frontal(shot: Shot) -> bool:
     return bool(-shot.camera.viewmat[2, 2] > _MAX_TURN)
 
 
-def draw_pairs(
-    people, layout, embedding, *, batch: int, seed: int, start: int = 0, rank: int = 0, world: int = 1,
-) -> Iterator[tuple[Tensor]]:
-    """Endless batches [2 batch, 3, 256, 256]: two pictures each of `batch` people, colours and mirror image varied."""
-    step = start
-    while True:
-        rng = np.random.default_rng([seed, 11, step, rank])
-        pictures = []
-        for index in rng.choice(len(people), size=batch, replace=len(people) < batch):
-            capture = people.capture(int(index))
-            shots = [s for s in capture.shots if is_frontal(s)] or list(capture.shots)
-            second = shots[int(rng.integers(len(shots)))]
-            pictures.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, second)])
-        stacked = np.stack(pictures, 1).reshape(2 * batch, 256, 256, 3)
-        yield (_varied(stacked, rng),)
-        step += 1
+def draw_pairs(people, layout, embedding, *, batch: int, seed: int, step: int, rank: int = 0) -> tuple[Tensor]:
+    """Example `step`, [2 batch, 3, 256, 256]: two pictures each of `batch` people, colours and mirror image varied."""
+    rng = np.random.default_rng([seed, 11, step, rank])
+    pictures = []
+    for index in rng.choice(len(people), size=batch, replace=len(people) < batch):
+        capture = people.capture(int(index))
+        shots = [s for s in capture.shots if is_frontal(s)] or list(capture.shots)
+        second = shots[int(rng.integers(len(shots)))]
+        pictures.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, second)])
+    return (_varied(np.stack(pictures, 1).reshape(2 * batch, 256, 256, 3), rng),)
 
 
 def _varied(pictures: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -1,17 +1,21 @@
 """What all stages share: processes, steps, the running average, checkpoints, TensorBoard, progress."""
 
+import itertools
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sega_ros.errors import DatasetError
+from sega_ros.errors import DatasetError, RequestError
 from sega_ros.training.state import load_state, save_state
 
 CHECKPOINT = 'checkpoint.safetensors'
@@ -31,6 +35,9 @@ class RunConfig:
     log_every: int = 20
     check_every: int = 500  # evaluation and pictures
     save_every: int = 250
+    device: str = 'auto'  # 'cpu', 'cuda'; auto takes CUDA where there is one
+    mixed: bool = True  # networks in bfloat16 on CUDA
+    workers: int = 0  # threads that prepare examples ahead; as many as there are cores are right beside a GPU
 
 
 @dataclass(frozen=True)
@@ -47,19 +54,54 @@ class World:
 
 
 @contextmanager
-def joined_world() -> Iterator[World]:
-    """Join the processes that `torchrun` started (gloo on CPUs, nccl with CUDA); alone without it."""
+def joined_world(device: torch.device) -> Iterator[World]:
+    """Join the processes that `torchrun` started (gloo on CPUs, nccl on CUDA devices); alone without it."""
     size = int(os.environ.get('WORLD_SIZE', '1'))
     if size == 1:
         yield World()
         return
     import torch.distributed as dist
 
-    dist.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+    dist.init_process_group('nccl' if device.type == 'cuda' else 'gloo')
     try:
         yield World(dist.get_rank(), size)
     finally:
         dist.destroy_process_group()
+
+
+def pick_device(name: str) -> torch.device:
+    """Device of this process for 'auto', 'cpu' or 'cuda' (the one of its local rank under `torchrun`).
+
+    Raises:
+        RequestError: another name, or no CUDA device there.
+    """
+    if name not in ('auto', 'cpu', 'cuda'):
+        raise RequestError(f'run.device {name!r}: wanted auto, cpu or cuda')
+    found = torch.cuda.is_available()
+    if name == 'cuda' and not found:
+        raise RequestError('run.device cuda: PyTorch sees no CUDA device; use auto or cpu')
+    if name == 'cpu' or not found:
+        return torch.device('cpu')
+    return torch.device('cuda', int(os.environ.get('LOCAL_RANK', '0')))
+
+
+T = TypeVar('T')
+
+
+def drawn(make: Callable[[int], T], start: int, workers: int) -> Iterator[T]:
+    """Yield make(start), make(start + 1), ... without end; `workers` threads work ahead, 0 makes each when asked for."""
+    if not workers:
+        yield from map(make, itertools.count(start))
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        ahead = deque(pool.submit(make, start + k) for k in range(2 * workers))
+        for step in itertools.count(start + len(ahead)):
+            ready = ahead.popleft()
+            ahead.append(pool.submit(make, step))
+            yield ready.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def learning_rate(config: RunConfig, step: int) -> float:
@@ -72,7 +114,7 @@ def learning_rate(config: RunConfig, step: int) -> float:
 
 def run_stage(
     *, model: nn.Module, step_module: nn.Module, parameters: list[nn.Parameter], shared: list[nn.Parameter],
-    examples: Callable[[int], Iterator[tuple]], check: Callable[[nn.Module], tuple[dict[str, float], dict[str, np.ndarray]]],
+    example: Callable[[int], tuple], check: Callable[[nn.Module], tuple[dict[str, float], dict[str, np.ndarray]]],
     config: RunConfig, full_config, out: Path, world: World, progress: Callable[[int, dict[str, float]], None],
     should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float]:
@@ -83,7 +125,7 @@ def run_stage(
         step_module: forward(*example) gives a result with `loss` and `terms`.
         parameters: what is trained.
         shared: those of them that get the higher rate.
-        examples: iterator of examples from a step on.
+        example: gives the example of a step.
         check: figures and pictures (uint8 [H, W, 3]) of the averaged model.
         config: how long, how fast.
         full_config: dataclass kept in the checkpoint.
@@ -108,10 +150,10 @@ def run_stage(
     stepper = nn.parallel.DistributedDataParallel(step_module, find_unused_parameters=True) if world.size > 1 else step_module
     figures: dict[str, float] = {}
     step = start
-    for step, example in zip(range(start, config.steps), examples(start), strict=False):
+    for step, arguments in zip(range(start, config.steps), drawn(example, start, config.workers), strict=False):
         for group in optimiser.param_groups:
             group['lr'] = learning_rate(config, step) * group['factor']
-        result = stepper(*example)
+        result = stepper(*arguments)
         if not torch.isfinite(result.loss):
             raise DatasetError(f'step {step}: the loss is {float(result.loss.detach())}: lower the learning rate; '
                                f'the checkpoint in {out} is from before')

@@ -17,11 +17,11 @@ from sega_ros.models.static_decoder import StaticConfig
 from sega_ros.models.uv import UvLayout
 from sega_ros.models.weights import load_weights, save_weights
 from sega_ros.tracking.embedding import LandmarkEmbedding
-from sega_ros.training.decoders import DecoderStep, LossWeights, draw_examples, evaluate, render_frames, trainable
+from sega_ros.training.decoders import DecoderStep, LossWeights, draw_example, evaluate, render_frames, trainable
 from sega_ros.training.examples import FrameMaker
 from sega_ros.training.identity import IdentityLoss, IdentityStep, draw_pairs, is_frontal, shot_crop
 from sega_ros.training.people import PeopleFolder, SyntheticPeople
-from sega_ros.training.run import RunConfig, World, joined_world, run_stage
+from sega_ros.training.run import RunConfig, World, joined_world, pick_device, run_stage
 
 STAGES = ('identity', 'static', 'dynamic')
 WEIGHTS = 'weights.safetensors'
@@ -91,7 +91,10 @@ def train_stage(
     model = Sega(config.model)
     if start is not None:
         _take_over(model, load_weights(start))
-    with joined_world() as world:
+    device = pick_device(config.run.device)
+    model.to(device)
+    model.mixed = config.run.mixed and device.type == 'cuda'
+    with joined_world(device) as world:
         run = _identity_run if stage == 'identity' else _decoder_run
         figures = run(stage, model, out, layout, embedding, config, world, report, should_stop)
         if world.first:
@@ -123,7 +126,8 @@ def open_people(config: DataConfig, layout: UvLayout, embedding: LandmarkEmbeddi
 
 def _identity_run(stage, model, out, layout, embedding, config, world: World, report, should_stop) -> dict[str, float]:
     people, held_out = (open_people(config.data, layout, embedding, s) for s in ('train', 'val'))
-    step = IdentityStep(model.identity, config.identity_loss)
+    step = IdentityStep(model.identity, config.identity_loss).to(model.device)
+    step.mixed = model.mixed
 
     def check(module: IdentityStep):
         return check_identity(module, layout, embedding, held_out, config.data.held_out)
@@ -131,8 +135,8 @@ def _identity_run(stage, model, out, layout, embedding, config, world: World, re
     figures = run_stage(
         model=step, step_module=step, parameters=list(step.parameters()), shared=[], check=check, config=config.run,
         full_config=config, out=out, world=world, progress=report, should_stop=should_stop,
-        examples=lambda first: draw_pairs(people, layout, embedding, batch=config.batch, seed=config.run.seed, start=first,
-                                          rank=world.rank, world=world.size))
+        example=lambda k: draw_pairs(people, layout, embedding, batch=config.batch, seed=config.run.seed, step=k,
+                                     rank=world.rank))
     step.keep_codebook()
     return figures
 
@@ -148,12 +152,13 @@ def check_identity(step: IdentityStep, layout, embedding, people, count: int) ->
         other = next((s for s in capture.shots if is_frontal(s)), capture.shots[0])
         pairs.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, other)])
     images = torch.from_numpy(np.stack(pairs, 1)).movedim(-1, 2).float() / 255  # [2, B, 3, 256, 256]
+    images = images.to(step.encoder.codebook.device)
     codes = [step.encoder(x) for x in images]
     likeness = codes[0].embedding @ codes[1].embedding.T
     found = step.decoder(codes[0].latents)
     used = torch.unique(step.encoder.indices(codes[0].latents)).numel()
     figures = {'psnr': float(-10 * torch.log10(((found - images[0]) ** 2).mean())),
-               'recognised': float((likeness.argmax(1) == torch.arange(len(likeness))).float().mean()), 'codes_used': used}
+               'recognised': float((likeness.argmax(1).cpu() == torch.arange(len(likeness))).float().mean()), 'codes_used': used}
     rows = [torch.cat(list(x[:6].movedim(1, -1)), 1) for x in (images[0], found)]
     step.train()
     return figures, {'reconstruction': _to_picture(torch.cat(rows))}
@@ -173,8 +178,8 @@ def _decoder_run(stage, model, out, layout, embedding, config, world: World, rep
         model=model, step_module=DecoderStep(model, layout, config.loss), parameters=parameters,
         shared=[p for p in (model.static.bias, model.dynamic.basis) if p.requires_grad], check=check, config=config.run,
         full_config=config, out=out, world=world, progress=report, should_stop=should_stop,
-        examples=lambda first: draw_examples(people, layout, embedding, shots=config.shots, seed=config.run.seed, start=first,
-                                             rank=world.rank, world=world.size))
+        example=lambda k: draw_example(people, layout, embedding, shots=config.shots, seed=config.run.seed, step=k,
+                                       rank=world.rank, world=world.size))
 
 
 @torch.no_grad()
@@ -186,10 +191,10 @@ def _strip(model: Sega, layout, embedding, people, *, count: int = 3, shots: int
         maker = FrameMaker(layout, embedding, person.capture, person.base)
         frames = [maker(s) for s in person.capture.shots[:shots]]
         images, _ = render_frames(model, layout, model.decode_person(person.base, layout), frames)
-        rows.append(torch.cat([torch.cat([f.target for f in frames], 1), torch.cat(list(images), 1)], 0))
+        rows.append(torch.cat([torch.cat([f.target for f in frames], 1), torch.cat(list(images.cpu()), 1)], 0))
     return _to_picture(torch.cat(rows, 1))
 
 
 def _to_picture(image: torch.Tensor) -> np.ndarray:
-    return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).numpy()
+    return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
 
