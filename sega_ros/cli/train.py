@@ -11,6 +11,7 @@ examples:
   sega train static   --synthetic 2000 --data people --out runs/static --weights runs/identity/weights.safetensors
   sega train dynamic  --synthetic 2000 --data people --out runs/dynamic --weights runs/static/weights.safetensors
   sega train static   --data prepared --config my.yaml --out runs/mine --weights runs/identity/weights.safetensors
+  sega train static ... --perceptual vgg16.pth --identity backbone.pth   losses in networks whose weights you have
   torchrun --nproc-per-node 2 -m sega_ros.cli train static ...           several devices or processes
 
 A run goes on where its folder was left. Progress: tensorboard --logdir runs
@@ -26,6 +27,10 @@ def add_parser(commands) -> None:
     parser.add_argument('--data', default='', metavar='DIR', help='prepared people; with --synthetic, where those are kept')
     parser.add_argument('--synthetic', type=int, metavar='N', help='train on N synthetic people, made when first needed')
     parser.add_argument('--weights', metavar='FILE', help='weights of the stage before')
+    parser.add_argument('--perceptual', metavar='FILE', help="static, dynamic: VGG-16 for the perceptual loss, torchvision's "
+                                                             'state dict as .safetensors or .pth (default: the identity encoder)')
+    parser.add_argument('--identity', metavar='FILE', help="static, dynamic: ArcFace for the identity loss, insightface's "
+                                                           'backbone as .safetensors or .pth (default: the identity encoder)')
     parser.add_argument('--config', metavar='YAML', help='sizes, losses, steps: any part of what --print-config prints')
     parser.add_argument('--steps', type=int, metavar='N', help='steps in all (default: of the configuration)')
     parser.add_argument('--threads', type=int, default=1, metavar='N', help='of PyTorch in each process (default: 1)')
@@ -42,19 +47,29 @@ def run(args, output) -> dict:
 
     from sega_ros.cli.loading import load_head_and_embedding
     from sega_ros.config import dump_yaml, load_yaml, to_dict
+    from sega_ros.errors import RequestError
+    from sega_ros.losses import LossNetworks
     from sega_ros.models.uv import UvLayout
     from sega_ros.training.stages import TrainConfig, train_stage
 
+    if args.stage == 'identity' and (args.perceptual or args.identity):
+        raise RequestError('stage identity: its loss has neither VGG-16 nor ArcFace: leave out --perceptual and --identity')
     config = load_yaml(TrainConfig, args.config) if args.config else TrainConfig()
     if args.data:
         config = replace(config, data=replace(config.data, folder=args.data))
     if args.synthetic is not None:
         config = replace(config, data=replace(config.data, synthetic=args.synthetic))
+    if args.perceptual:
+        config = replace(config, perceptual_weights=args.perceptual)
+    if args.identity:
+        config = replace(config, identity_weights=args.identity)
     if args.steps is not None:
         config = replace(config, run=replace(config.run, steps=args.steps))
     if args.print_config:
         return {'config': to_dict(config), 'text': dump_yaml(config)}
     torch.set_num_threads(max(1, args.threads))
+    # Tried before the head model is built, which may take minutes.
+    LossNetworks.load(perceptual=config.perceptual_weights, identity=config.identity_weights)
     head, embedding = load_head_and_embedding(args.head, output)
     with output.progress(f'stage {args.stage}') as progress:
         def report(step: int, terms: dict[str, float]) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sega_ros.losses import FeatureLoss, edges, photometric, psnr
+from sega_ros.losses import FeatureLoss, LossNetworks, edges, photometric, psnr
 from sega_ros.models.deformation_vae import vae_loss
 from sega_ros.models.sega import Sega, place_person
 from sega_ros.models.uv import UvLayout
@@ -59,10 +59,10 @@ def render_frames(model: Sega, layout: UvLayout, person_output, frames: list[Fra
 class DecoderStep(nn.Module):
     """One step's loss as a module, so that DDP can wrap it."""
 
-    def __init__(self, model: Sega, layout: UvLayout, weights: LossWeights):
+    def __init__(self, model: Sega, layout: UvLayout, weights: LossWeights, networks: LossNetworks | None = None):
         super().__init__()
         self.model, self.layout, self.weights = model, layout, weights
-        self.features = FeatureLoss(model.identity)
+        self.features = FeatureLoss(model.identity, networks)
 
     def forward(self, person: Person, frames: list[Frame]) -> StepResult:
         """Decode `person`, draw `frames`, compare."""

@@ -9,6 +9,7 @@ import torch
 
 from sega_ros.config import option
 from sega_ros.errors import RequestError
+from sega_ros.losses import LossNetworks
 from sega_ros.models.deformation_vae import DeformationConfig
 from sega_ros.models.dynamic_decoder import DynamicConfig
 from sega_ros.models.identity_encoder import IdentityConfig
@@ -53,6 +54,8 @@ class TrainConfig:
     dynamic: DynamicConfig = field(default_factory=DynamicConfig)
     identity_loss: IdentityLoss = field(default_factory=IdentityLoss)
     loss: LossWeights = field(default_factory=LossWeights)
+    perceptual_weights: str = option('', "Of VGG-16 for the perceptual loss, torchvision's state dict; else the identity encoder")
+    identity_weights: str = option('', "Of ArcFace for the identity loss, insightface's state dict; else the identity encoder")
 
     @property
     def model(self) -> SegaConfig:
@@ -165,6 +168,7 @@ def check_identity(step: IdentityStep, layout, embedding, people, count: int) ->
 
 
 def _decoder_run(stage, model, out, layout, embedding, config, world: World, report, should_stop) -> dict[str, float]:
+    networks = LossNetworks.load(perceptual=config.perceptual_weights, identity=config.identity_weights)
     people, held_out = (open_people(config.data, layout, embedding, s) for s in ('train', 'val'))
     # In stage `static` every region is drawn by the static decoder alone.
     model.with_dynamic = stage == 'dynamic' and config.dynamic.regions != 'none'
@@ -175,7 +179,7 @@ def _decoder_run(stage, model, out, layout, embedding, config, world: World, rep
         return {'head_psnr': scores.head, 'face_psnr': scores.face}, {'held_out': _strip(averaged, layout, embedding, held_out)}
 
     return run_stage(
-        model=model, step_module=DecoderStep(model, layout, config.loss), parameters=parameters,
+        model=model, step_module=DecoderStep(model, layout, config.loss, networks), parameters=parameters,
         shared=[p for p in (model.static.bias, model.dynamic.basis) if p.requires_grad], check=check, config=config.run,
         full_config=config, out=out, world=world, progress=report, should_stop=should_stop,
         example=lambda k: draw_example(people, layout, embedding, shots=config.shots, seed=config.run.seed, step=k,

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from sega_ros.errors import DatasetError, RequestError
+from sega_ros.errors import DatasetError, ModelError, RequestError
 from sega_ros.io.tensors import load_tensors
+from sega_ros.models.arcface import ArcFace, ArcFaceConfig
+from sega_ros.models.vgg import Vgg16
 from sega_ros.models.weights import load_weights
 from sega_ros.training.people import PeopleFolder
 from sega_ros.training.run import CHECKPOINT, RunConfig, learning_rate
@@ -92,6 +95,29 @@ def test_the_loss_falls(tmp_path, trained, layout, embedding, tiny):
     train_stage('static', tmp_path, layout, embedding, config, start=out / 'identity' / WEIGHTS,
                 report=lambda _, terms: losses.append(terms['photometric']))
     assert np.mean(losses[-9:]) < 0.95 * np.mean(losses[:9])  # each three times the same three people
+
+
+def test_losses_in_networks_whose_weights_the_user_has(tmp_path, trained, layout, embedding, tiny):
+    """They count in place of the identity encoder's features, and nothing of them is saved."""
+    out, _ = trained
+    torch.manual_seed(0)
+    vgg, arcface = tmp_path / 'vgg16.safetensors', tmp_path / 'backbone.pth'
+    save_file(Vgg16().state_dict(), vgg)
+    torch.save(ArcFace(ArcFaceConfig((2, 2, 2, 2), (4, 4, 8, 8, 8), 16)).state_dict(), arcface)
+    terms = {}
+    for name, files in (('own', {}), ('users', {'perceptual_weights': str(vgg), 'identity_weights': str(arcface)})):
+        config = replace(tiny, run=replace(tiny.run, steps=1), **files)
+        train_stage('static', tmp_path / name, layout, embedding, config, start=out / 'identity' / WEIGHTS,
+                    report=lambda _, found, name=name: terms.setdefault(name, found))
+    assert terms['own']['photometric'] == pytest.approx(terms['users']['photometric'], rel=1e-5)  # before the first update
+    for term in ('perceptual', 'identity'):
+        assert 0 < terms['users'][term] != pytest.approx(terms['own'][term], rel=1e-3)
+    for file in (WEIGHTS, CHECKPOINT):
+        saved = [{k: v.shape for k, v in load_tensors(tmp_path / name / file, 1 << 30)[0].items()} for name in terms]
+        assert saved[0] == saved[1], file
+    with pytest.raises(ModelError, match='wanted torchvision'):
+        train_stage('static', tmp_path / 'third', layout, embedding, replace(tiny, perceptual_weights=str(arcface)),
+                    start=out / 'identity' / WEIGHTS)
 
 
 def test_weights_of_a_stage_before_are_needed(tmp_path, layout, embedding, tiny):
