@@ -9,7 +9,7 @@ import torch
 
 from sega_ros.avatar.avatar import Avatar
 from sega_ros.avatar.expressions import other_expressions
-from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, neutral_colors, neutral_shell
+from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
 from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.start import photo_start
@@ -167,12 +167,12 @@ def personal_avatar(
         model = tune_decoders(model, view, layout, config, lambda share, picture: report(
             'personalise', 0.25 + 0.25 * share, picture()))
         middle = 0.5
-    before, texels, shell, branch = uncorrected, uncorrected, base.shell, None
+    static, texels, shell, branch = uncorrected, uncorrected, base.shell, None
     if model:
         with torch.no_grad():
             person = model.decode_person(base, layout)
             (texels,), _ = model.decode_frames(person, layout, view.offsets, base.eyelids[None])
-        before, shell = added(uncorrected, person.texels), person.shell
+        static, shell = added(uncorrected, person.texels), person.shell
         if model.with_dynamic:
             branch = Branch.of_model(model, person.static.features, person.static.fine_features)
     settled = texels
@@ -181,26 +181,31 @@ def personal_avatar(
             'personalise', middle + (0.95 - middle) * share, picture()))
     # The residual is the same in every expression: it goes under the dynamic decoder's changes.
     residual = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in GaussianMap.__dataclass_fields__))
-    baked = added(before, residual)
+    baked = added(static, residual)
     shut = _shut(base.shut, baked.color.numpy() - base.color)
-    if lighting == 'neutral':
-        normals = start.frames.rotmats[..., 2]
-        mean_points = (head.v_template[layout.table.corners] * layout.table.bary[..., None]).sum(1)
-        light = estimate_light(base.color, normals, base.seen, layout.region, mirror_index(mean_points))
-        baked = replace(baked, color=torch.from_numpy(neutral_colors(baked.color.numpy(), normals, light)))
-        shut = np.where(shut > 0, neutral_colors(shut, normals, light).clip(1 / 255, 1), 0)
-        shell = neutral_shell(shell, light)
     hidden = photo.inside & (photo.alpha < 0.02)
     background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
     splats = place_person(settled, shell, start.frames, eye, fade=fade)
     picture = _picture(splats, camera, background)
+    likeness = round(_face_psnr(picture, head, start.buffer, photo), 2)
+    if lighting == 'neutral':
+        normals = start.frames.rotmats[..., 2]
+        mean_points = (head.v_template[layout.table.corners] * layout.table.bary[..., None]).sum(1)
+        light = estimate_light(base.color, normals, base.seen, layout.region, mirror_index(mean_points))
+        relit = torch.from_numpy(neutral_colors(baked.color.numpy(), normals, light))
+        settled = replace(settled, color=settled.color + relit - baked.color)
+        baked = replace(baked, color=relit)
+        shut = np.where(shut > 0, neutral_colors(shut, normals, light).clip(1 / 255, 1), 0)
+        shell = neutral_shell(shell, light)
+        before, picture = picture, _picture(place_person(settled, shell, start.frames, eye, fade=fade), camera, background)
+        report('relight', 0.97, lighting_figure(before, picture, light))
     avatar = Avatar(
         head.name, head.version, identity, layout.size, static=_spread(baked, layout, ~layout.dynamic),
         dynamic=_spread(baked, layout, layout.dynamic),
         branch=branch,
         closed_lids=np.ascontiguousarray(layout.spread(shut).transpose(1, 2, 0)), shell=shell, photo_camera=camera,
         window=portrait_window(photo), background=background, warnings=start.bare.warnings,
-        metadata={'photo_psnr': round(_face_psnr(picture, head, start.buffer, photo), 2), 'splats': len(splats)})
+        metadata={'photo_psnr': likeness, 'splats': len(splats)})
     return PersonalAvatar(avatar, picture)
 
 

@@ -35,6 +35,7 @@ class PersonaliseConfig:
     decoder_steps: int = 20
     decoder_rate: float = 2e-4
     hold: float = 3.0  # pull of the decoders' other expressions to what they were
+    shell_hold: float = 0.1  # likewise of raw changes of hair and bust
     steps: int = 140
     color_rate: float = 0.012
     shape_rate: float = 0.012  # of log scales and opacity logits
@@ -43,6 +44,7 @@ class PersonaliseConfig:
     color_prior: float = 0.02
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
+    trust: float = 1.0  # share of the fitted change that is kept
     growth: float = 0.7  # natural logarithm of how much larger or smaller a Gaussian may become
     # Where the surface turns away from the camera a texel covers a sliver of a pixel, which says little about its colour.
     edge: float = 0.3  # cosine to the camera under which colours are held
@@ -94,6 +96,7 @@ def tune_decoders(model: Sega, view: View, layout: UvLayout, config: Personalise
         found = _branch_output(tuned, person, view.others[k:k + 1])
         held = sum(((a - b[k:k + 1]) ** 2).mean() for a, b in zip(found, wanted, strict=True))
         held = held + _drift(person.texels, before.texels, ~loose) + 0.1 * _drift(person.texels, before.texels, loose)
+        held = held + config.shell_hold * ((person.static.shell - before.static.shell) ** 2).mean()
         optimiser.zero_grad(set_to_none=True)
         (loss + config.hold * held).backward()
         optimiser.step()
@@ -174,7 +177,7 @@ def add_residual(
         if step % 10 == 9:
             progress((step + 1) / config.steps, lambda: _picture(splats(), view.camera))
     on_mesh, loose = current()
-    return _detached(on_mesh), replace(loose, splats=_detached(loose.splats))
+    return _part_way(texels, on_mesh, config.trust), replace(loose, splats=_part_way(shell.splats, loose.splats, config.trust))
 
 
 def _turned(view: View, eye: np.ndarray, edge: float) -> np.ndarray:
@@ -206,8 +209,9 @@ def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.n
     return 1.0 - solid[row, col]
 
 
-def _detached(values):
-    return type(values)(*(getattr(values, k).detach() for k in type(values).__dataclass_fields__))
+def _part_way(start, end, share: float):
+    return type(start)(*(torch.lerp(getattr(start, k).detach(), getattr(end, k).detach(), share)
+                         for k in type(start).__dataclass_fields__))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ It never asks anything. Use photos only of people who agree, and say so with --c
 examples:
   sega create me.jpg --name me --consent "my own photo"
   sega create ann.png --name ann --quality preview --dir ./avatars --replace
+  sega create me.jpg --name even --lighting neutral --figure light.png
 """
 
 
@@ -25,6 +26,7 @@ def add_parser(commands) -> None:
     parser.add_argument('--no-bust', dest='bust', action='store_false', help='leave the shoulders out')
     parser.add_argument('--lighting', choices=('photo', 'neutral'), default='photo',
                         help='keep the photo\'s light, or put soft light from the front in its place (default: photo)')
+    parser.add_argument('--figure', metavar='PNG', help='with --lighting neutral: before and after, side by side')
     parser.add_argument('--replace', action='store_true', help='overwrite an avatar of that id')
     add_head(parser)
 
@@ -34,8 +36,11 @@ def run(args, output) -> dict:
     from time import perf_counter
 
     from sega_ros.avatar.store import AvatarStore
-    from sega_ros.io.images import read_photo
+    from sega_ros.errors import RequestError
+    from sega_ros.io.images import read_photo, write_png
 
+    if args.figure and args.lighting != 'neutral':
+        raise RequestError('--figure shows what --lighting neutral does: give both')
     start = perf_counter()
     store = AvatarStore(args.dir)
     store.check_free(args.name, replace=args.replace)
@@ -45,13 +50,21 @@ def run(args, output) -> dict:
     from sega_ros.cli.loading import load_head_and_embedding
 
     head, embedding = load_head_and_embedding(args.head, output)
+    figure = None
     with output.progress('creating') as progress:
+        def report(stage: str, share: float, picture) -> None:
+            nonlocal figure
+            figure = picture if stage == 'relight' else figure
+            progress(stage, share, picture)
+
         avatar = create_avatar(photo.image, head=head, embedding=embedding, quality=args.quality,
                                consent=args.consent.strip() or 'not stated', bust=args.bust, lighting=args.lighting,
-                               progress=progress, cancelled=lambda: False)
+                               progress=report, cancelled=lambda: False)
     for warning in getattr(avatar, 'warnings', ()):
         output.warn(warning)
     entry = store.save(args.name, avatar, replace=args.replace)
+    if args.figure:
+        write_png(args.figure, figure)
     took = perf_counter() - start
     return {
         'avatar': args.name, 'file': str(store.path(args.name)), 'bytes': entry.size, 'seconds': round(took, 2),

@@ -13,7 +13,6 @@ from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.personalise import PersonaliseConfig
 from sega_ros.errors import AvatarDamagedError, ModelError
 from sega_ros.models.sega import Sega, SegaConfig
-from sega_ros.models.uv import UvLayout
 from sega_ros.models.weights import load_prior, load_weights, save_weights
 from sega_ros.render import rasterize_arrays
 
@@ -30,9 +29,7 @@ def model():
 
 
 @pytest.fixture(scope='module')
-def make(head, creation, model):
-    layout = UvLayout.build(head)
-
+def make(layout, creation, model):
     def call(config=NO_STEPS, **options):
         parts = creation.parts
         return personal_avatar(layout, parts.identity, parts.fit.params, parts.photo, creation.avatar.photo_camera,
@@ -154,3 +151,18 @@ def test_weights_of_another_version_are_refused(tmp_path, model, head):
     save_tensors(tmp_path / 'x.safetensors', tensors, metadata)
     with pytest.raises(ModelError, match='static.place is missing'):
         load_weights(tmp_path / 'x.safetensors')
+
+
+def test_relighting_reports_before_and_after(make):
+    reports = []
+    photo = make()
+    neutral = make(lighting='neutral', report=lambda stage, share, picture: reports.append((stage, picture)))
+    figure = dict(reports)['relight']
+    side = photo.picture.shape[1]
+    assert figure.shape == (photo.picture.shape[0], 2 * side, 3)
+    top = slice(0, photo.picture.shape[0] // 2)  # the balls are in the lower corners
+    np.testing.assert_array_equal(figure[top, :side], photo.picture[top])
+    np.testing.assert_array_equal(figure[top, side:], neutral.picture[top])
+    assert not np.array_equal(photo.picture, neutral.picture)
+    likeness = [m.avatar.metadata['photo_psnr'] for m in (photo, neutral)]
+    assert likeness[0] == likeness[1], 'likeness is measured under the light of the photo'
