@@ -11,17 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sega_ros.geometry import unitquat_to_rotmat
 from sega_ros.models.layers import sample_at
 from sega_ros.models.static_decoder import Correction
 from sega_ros.models.uv import UvLayout
-from sega_ros.types import GaussianMap, Shell, Splats
+from sega_ros.types import GaussianMap, Region, Shell, Splats
 
-# Raw network outputs to units: a raw 1 is a noticeable change of each.
-_OFFSET, _MAX_OFFSET = 0.001, 0.005  # metres
+# Raw network outputs to units: a raw 1 is a noticeable change of each. What the photo shows is known better than any prior
+# can tell: there colours stay close, and splats of the shell stay on their ray, so that the photo's view keeps its likeness.
+_OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
-_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.05  # metres: the relief only guesses the depth of hair beside the face
+_MAX_COLOR, _MAX_KNOWN_COLOR = 0.4, 0.06  # of what the photo does not show, and of what it shows well
+_KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
+_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.04  # metres: the relief only guesses the depth of hair beside the face
 _SHELL_MAX_SCALE, _SHELL_MAX_OPACITY = 0.35, 1.5  # what is uncertain must not end as fog
 
 
@@ -38,6 +40,7 @@ class Base:
     log_scale: np.ndarray  # [T, 3]
     opacity: np.ndarray  # [T] logits
     eyelids: np.ndarray  # [2] lid closure on the photo
+    eye: np.ndarray  # [3] centre of the photo's camera, head frame, metres
     at: np.ndarray  # [2, 48, 48] where on the identity crop each coarse texel is, -1 to 1
     crop: np.ndarray  # [256, 256, 3] uint8: what the identity encoder sees
     shell: Shell  # hair and bust
@@ -71,15 +74,15 @@ def base_inputs(base: Base, layout: UvLayout) -> BaseInputs:
     uv = torch.cat([F.pixel_unshuffle(color, 2), F.avg_pool2d(other, 2), torch.from_numpy(layout.shape_maps(base.rest))])
     shell = base.shell
     loose = torch.from_numpy(np.concatenate([
-        10 * shell.splats.means.numpy(), shell.normals, shell.splats.colors.numpy(), shell.splats.opacities.numpy()[:, None],
-        shell.torso[:, None], np.clip(shell.fade[:, :1], -1, 1), base.shell_cosine[:, None],
-        np.log(shell.splats.scales.numpy()[:, :1]) + 6.0], 1).astype(np.float32))
+        10 * shell.splats.means.numpy(), shell.normals, shell.torso[:, None], np.clip(shell.fade[:, :1], -1, 1),
+        base.shell_cosine[:, None], np.log(shell.splats.scales.numpy()[:, :1]) + 6.0, shell.splats.colors.numpy(),
+        shell.splats.opacities.numpy()[:, None]], 1).astype(np.float32))
     crop = torch.from_numpy(base.crop).permute(2, 0, 1)[None].float() / 255
     return BaseInputs(uv[None], torch.from_numpy(base.at)[None], crop, loose[None],
                       layout.xy[torch.from_numpy(base.shell_texel)][None], torch.from_numpy(base.shell_at)[None])
 
 
-def _bounded(raw: Tensor, unit: float, limit: float) -> Tensor:
+def _bounded(raw: Tensor, unit: float, limit: float | Tensor) -> Tensor:
     return limit * torch.tanh(raw * (unit / limit))
 
 
@@ -144,16 +147,38 @@ def base_texels(base: Base, layout: UvLayout, eyelids: np.ndarray) -> GaussianMa
                        base_colors(base, layout, eyelids))
 
 
-def corrected_shell(shell: Shell, raw: Tensor) -> Shell:
-    """Shell with the raw corrections [N, 8] of the static decoder applied."""
-    offset, scale, opacity, color = raw.split([3, 1, 1, 3], -1)
-    splats = shell.splats.to(raw.device)
-    frame = unitquat_to_rotmat(F.normalize(splats.quats, dim=-1))
-    means = splats.means + (frame @ _bounded(offset, _SHELL_OFFSET, _SHELL_MAX_OFFSET)[..., None]).squeeze(-1)
-    logits = torch.logit(splats.opacities.clamp(0.02, 0.98)) + _bounded(opacity[:, 0], _OPACITY, _SHELL_MAX_OPACITY)
-    return replace(shell, splats=Splats(
-        means, splats.quats, splats.scales * torch.exp(_bounded(scale, _SCALE, _SHELL_MAX_SCALE)), torch.sigmoid(logits),
-        (splats.colors + _COLOR * color).clamp(0, 1)))
+def known(cosine: np.ndarray) -> Tensor:
+    """How well the photo shows surfaces at these cosines [N] to its camera: 0 to 1."""
+    x = np.clip((np.asarray(cosine, np.float32) - _KNOWN[0]) / (_KNOWN[1] - _KNOWN[0]), 0, 1)
+    return torch.from_numpy(x * x * (3 - 2 * x))
+
+
+def held_texels(change: GaussianMap, base: Base, layout: UvLayout) -> GaussianMap:
+    """Changes of texels [T, ...] with colours bounded by how well the photo shows them; eyes and mouth are guesses anyway."""
+    guess = np.isin(layout.region, (Region.EYES, Region.MOUTH, Region.TEETH)) | ~base.seen
+    share = known(np.where(guess, -1, base.cosine)).to(change.color)[:, None]
+    return replace(change, color=_bounded(change.color, 1.0, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share))
+
+
+def corrected_shell(base: Base, raw: Tensor) -> Shell:
+    """Shell with the raw corrections [N, 6] of the static decoder applied: outward move, log scale, opacity, colour.
+
+    What the photo shows moves along its ray and keeps its size there; the rest moves along its normal. The bust keeps its form.
+    """
+    shell, splats = base.shell, base.shell.splats.to(raw.device)
+    hair, share, normals = (torch.as_tensor(a).to(raw) for a in (1 - shell.torso, known(base.shell_cosine), shell.normals))
+    to_eye = torch.from_numpy(base.eye).to(raw) - splats.means
+    distance = to_eye.norm(dim=-1, keepdim=True)
+    way = F.normalize(share[:, None] * to_eye / distance + (1 - share)[:, None] * normals, dim=-1)
+    move, scale, opacity, color = raw.split([1, 1, 1, 3], -1)
+    move = hair[:, None] * _bounded(move, _SHELL_OFFSET, _SHELL_MAX_OFFSET)
+    nearer = 1 - share[:, None] * move / distance
+    logits = torch.logit(splats.opacities.clamp(0.02, 0.98))
+    logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _SHELL_MAX_OPACITY)
+    scales = splats.scales * nearer * torch.exp(hair[:, None] * _bounded(scale, _SCALE, _SHELL_MAX_SCALE))
+    limit = _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]
+    colors = (splats.colors + _bounded(_COLOR * color, 1.0, limit)).clamp(0, 1)
+    return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
 
 
 def base_to_arrays(base: Base) -> dict[str, np.ndarray]:
@@ -164,7 +189,7 @@ def base_to_arrays(base: Base) -> dict[str, np.ndarray]:
     for f in fields(Splats):
         out[f'shell.{f.name}'] = getattr(base.shell.splats, f.name).numpy()
     out |= {f'shell.{k}': getattr(base.shell, k) for k in ('normals', 'fade', 'torso')}
-    keep = {'rest', 'shell_texel'}
+    keep = {'rest', 'eye', 'shell_texel'}
     return {k: v.astype(np.float16) if v.dtype.kind == 'f' and k not in keep else v for k, v in out.items()}
 
 

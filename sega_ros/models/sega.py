@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sega_ros.models.base import Base, added, at_texels, base_inputs, base_texels, corrected_shell, in_units
+from sega_ros.models.base import Base, added, at_texels, base_inputs, base_texels, corrected_shell, held_texels, in_units
 from sega_ros.models.binding import SurfaceFrames, bind_texels, facing_fade
 from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
@@ -64,8 +64,8 @@ class Sega(nn.Module):
             code = self.identity(inputs.crop)  # in full precision always: codes must not flip between training and use
         with precision(self.device, self.mixed):
             static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
-        texels = at_texels(in_units(static.correction), layout)
-        return PersonOutput(base, static, texels, corrected_shell(base.shell, static.shell[0]))
+        texels = held_texels(at_texels(in_units(static.correction), layout), base, layout)
+        return PersonOutput(base, static, texels, corrected_shell(base, static.shell[0]))
 
     def decode_frames(
         self, person: PersonOutput, layout: UvLayout, offsets: Tensor, eyelids: np.ndarray, *, sample: bool = False,

@@ -17,7 +17,8 @@ FINE, SIDE = 192, 96  # texels of the colour maps, and of the geometry maps
 COARSE = 48
 GEOMETRY = 11  # offset 3, rotation 4, log scale 3, opacity 1
 UV_CHANNELS = 21  # see `uv_input`
-SHELL_INPUTS, SHELL_OUTPUTS = 14, 8  # see `shell_input`; offset 3, log scale 1, opacity 1, colour 3
+SHELL_FORM, SHELL_LOOK = 10, 4  # inputs: place, normal, sort and size; colour and opacity
+_FORM, _LOOK = 3, 3  # outputs: outward move, log scale, opacity; colour
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class StaticOutput:
     correction: Correction
     features: Tensor  # [B, features, 48, 48] for the dynamic decoder
     fine_features: Tensor  # [B, fine_features, 96, 96] likewise
-    shell: Tensor  # [B, N, 8] raw corrections of the splats off the mesh
+    shell: Tensor  # [B, N, 6] raw corrections of the splats off the mesh
 
 
 class StaticDecoder(nn.Module):
@@ -67,12 +68,9 @@ class StaticDecoder(nn.Module):
         self.to_fine = conv(w, config.fine_features, kernel=1, gain=1.0)
         self.to_maps = conv(w, GEOMETRY + 12, gain=0.1)
         self.bias = nn.Parameter(torch.zeros(1, GEOMETRY + 12, SIDE, SIDE))  # what all people share, texel by texel
-        self.shell = nn.Sequential(
-            nn.Linear(2 * w + code_width + SHELL_INPUTS, 96), nn.SiLU(), nn.Linear(96, 96), nn.SiLU(),
-            nn.Linear(96, SHELL_OUTPUTS))
-        nn.init.zeros_(self.shell[-1].bias)
-        with torch.no_grad():
-            self.shell[-1].weight *= 0.1
+        # A splat's form must not follow its own colour, or textured hair would be torn.
+        self.shell_form = _perceptron(2 * w + code_width + SHELL_FORM, _FORM)
+        self.shell_look = _perceptron(2 * w + code_width + SHELL_FORM + SHELL_LOOK, _LOOK)
 
     def forward(
         self, uv: Tensor, tokens: Tensor, latents: Tensor, at: Tensor, shell: Tensor, shell_uv: Tensor, shell_at: Tensor,
@@ -84,7 +82,7 @@ class StaticDecoder(nn.Module):
             tokens: [B, 256, code_width] identity tokens.
             latents: [B, code_width, 16, 16] the same as a picture.
             at: [B, 2, 48, 48] where on that picture each texel is (-1 to 1).
-            shell: [B, N, 14] of `models.base.shell_input`.
+            shell: [B, N, 14] of `models.base.base_inputs`, form before look.
             shell_uv: [B, N, 2] texel under each splat off the mesh (-1 to 1).
             shell_at: [B, N, 2] where on the picture it is.
         """
@@ -104,7 +102,17 @@ class StaticDecoder(nn.Module):
         a = self.up[2](torch.cat([_twice(b), a], 1))  # w at 96
         maps = self.to_maps(a).float() + self.bias  # [B, 23, 96, 96]
         loose = torch.cat([sample_at(b, shell_uv), sample_at(latents, shell_at), shell], -1)
-        return StaticOutput(split_maps(maps), self.to_features(b), self.to_fine(a), self.shell(loose).float())
+        raw = torch.cat([self.shell_form(loose[..., :-SHELL_LOOK]), self.shell_look(loose)], -1)  # [B, N, 6]
+        return StaticOutput(split_maps(maps), self.to_features(b), self.to_fine(a), raw.float())
+
+
+def _perceptron(inputs: int, outputs: int, *, width: int = 64) -> nn.Sequential:
+    """Two hidden layers; starts close to zero."""
+    out = nn.Linear(width, outputs)
+    nn.init.zeros_(out.bias)
+    with torch.no_grad():
+        out.weight *= 0.1
+    return nn.Sequential(nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), out)
 
 
 def _twice(x: Tensor) -> Tensor:
