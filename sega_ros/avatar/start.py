@@ -75,7 +75,7 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
         poser.rest, unwrapped.color, unwrapped.closed_lids, unwrapped.seen,
         facing(frames.positions, frames.rotmats[..., 2], eye).astype(np.float32), offset, _sizes(table, region),
         np.full(len(table), _OPAQUE, np.float32), np.asarray(params.eyelids, np.float32),
-        eye.astype(np.float32), _places(layout, vertices, camera, window),
+        eye.astype(np.float32), layout.offsets(vertices, poser.rest), _places(layout, vertices, camera, window),
         identity_crop((np.clip(bare.color, 0, 1) * 255 + 0.5).astype(np.uint8), photo.alpha, _in_crop(photo)),
         shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], *window),
         facing(means, shell.normals, eye).astype(np.float32))

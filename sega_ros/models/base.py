@@ -41,6 +41,7 @@ class Base:
     opacity: np.ndarray  # [T] logits
     eyelids: np.ndarray  # [2] lid closure on the photo
     eye: np.ndarray  # [3] centre of the photo's camera, head frame, metres
+    offsets: np.ndarray  # [3, 48, 48] posed offsets in UV of the photo's expression, metres
     at: np.ndarray  # [2, 48, 48] where on the identity crop each coarse texel is, -1 to 1
     crop: np.ndarray  # [256, 256, 3] uint8: what the identity encoder sees
     shell: Shell  # hair and bust
@@ -106,15 +107,16 @@ def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianM
     return GaussianMap(offset, rotation, log_scale, opacity[:, 0], color)
 
 
-def added(texels: GaussianMap, change: GaussianMap, mask: Tensor | None = None) -> GaussianMap:
-    """Texels [T, ...] with a change added, where `mask` [T] bool holds."""
-    def one(name: str) -> Tensor:
-        delta = getattr(change, name)
-        if mask is not None:
-            delta = delta * (mask if delta.dim() == 1 else mask[:, None]).to(delta.dtype)
-        return getattr(texels, name) + delta
+def added(texels: GaussianMap, change: GaussianMap, share: Tensor | None = None) -> GaussianMap:
+    """Texels [T, ...] with a change added, or `share` [T] of it."""
+    change = change if share is None else masked(change, share)
+    return GaussianMap(*(getattr(texels, f.name) + getattr(change, f.name) for f in fields(GaussianMap)))
 
-    return GaussianMap(*(one(f.name) for f in fields(GaussianMap)))
+
+def masked(texels: GaussianMap, share: Tensor) -> GaussianMap:
+    """Every value of texels [T, ...] times `share` [T]."""
+    values = (getattr(texels, f.name) for f in fields(GaussianMap))
+    return GaussianMap(*(v * (share if v.dim() == 1 else share[:, None]).to(v.dtype) for v in values))
 
 
 def lid_share(base: Base, layout: UvLayout) -> tuple[Tensor, Tensor]:
@@ -153,11 +155,15 @@ def known(cosine: np.ndarray) -> Tensor:
     return torch.from_numpy(x * x * (3 - 2 * x))
 
 
-def held_texels(change: GaussianMap, base: Base, layout: UvLayout) -> GaussianMap:
-    """Changes of texels [T, ...] with colours bounded by how well the photo shows them; eyes and mouth are guesses anyway."""
+def known_texels(base: Base, layout: UvLayout) -> Tensor:
+    """`known` of the texels [T]; eyes and the inside of the mouth are guesses anyway."""
     guess = np.isin(layout.region, (Region.EYES, Region.MOUTH, Region.TEETH)) | ~base.seen
-    share = known(np.where(guess, -1, base.cosine)).to(change.color)[:, None]
-    return replace(change, color=_bounded(change.color, 1.0, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share))
+    return known(np.where(guess, -1, base.cosine))
+
+
+def held_texels(change: GaussianMap, share: Tensor) -> GaussianMap:
+    """Changes of texels [T, ...] with colours bounded by how well the photo shows them, `share` [T] of `known_texels`."""
+    return replace(change, color=_bounded(change.color, 1.0, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]))
 
 
 def corrected_shell(base: Base, raw: Tensor) -> Shell:
@@ -189,7 +195,7 @@ def base_to_arrays(base: Base) -> dict[str, np.ndarray]:
     for f in fields(Splats):
         out[f'shell.{f.name}'] = getattr(base.shell.splats, f.name).numpy()
     out |= {f'shell.{k}': getattr(base.shell, k) for k in ('normals', 'fade', 'torso')}
-    keep = {'rest', 'eye', 'shell_texel'}
+    keep = {'rest', 'eye', 'offsets', 'shell_texel'}
     return {k: v.astype(np.float16) if v.dtype.kind == 'f' and k not in keep else v for k, v in out.items()}
 
 

@@ -7,7 +7,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sega_ros.models.base import Base, added, at_texels, base_inputs, base_texels, corrected_shell, held_texels, in_units
+from sega_ros.models.base import (
+    Base,
+    added,
+    at_texels,
+    base_inputs,
+    base_texels,
+    corrected_shell,
+    held_texels,
+    in_units,
+    known_texels,
+    masked,
+)
 from sega_ros.models.binding import SurfaceFrames, bind_texels, facing_fade
 from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
@@ -64,7 +75,12 @@ class Sega(nn.Module):
             code = self.identity(inputs.crop)  # in full precision always: codes must not flip between training and use
         with precision(self.device, self.mixed):
             static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
-        texels = held_texels(at_texels(in_units(static.correction), layout), base, layout)
+        share = known_texels(base, layout).to(self.device)
+        texels = held_texels(at_texels(in_units(static.correction), layout), share)
+        if self.with_dynamic:
+            # Where the photo shows the face, its own expression must look as it does there.
+            (change,), _ = self._changes(static, layout, torch.from_numpy(base.offsets)[None])
+            texels = added(texels, change, -share)
         return PersonOutput(base, static, texels, corrected_shell(base, static.shell[0]))
 
     def decode_frames(
@@ -82,17 +98,27 @@ class Sega(nn.Module):
         start = [added(base_texels(person.base, layout, lids).to(self.device), person.texels) for lids in eyelids]
         if not self.with_dynamic:
             return start, None
+        changes, deformation = self._changes(person.static, layout, offsets, sample=sample)
+        return [added(texels, change) for texels, change in zip(start, changes, strict=True)], deformation
+
+    def _changes(
+        self, static: StaticOutput, layout: UvLayout, offsets: Tensor, *, sample: bool = False,
+    ) -> tuple[list[GaussianMap], Deformation]:
+        """What K expressions [K, 3, 48, 48] add to the texels [T, ...]: the dynamic decoder's changes and the displacement."""
         offsets, dynamic, xy = (x.to(self.device) for x in (offsets, layout.dynamic, layout.xy))
         count = len(offsets)
-        features, fine = (x.expand(count, -1, -1, -1) for x in (person.static.features, person.static.fine_features))
+        features, fine = (x.expand(count, -1, -1, -1) for x in (static.features, static.fine_features))
         with precision(self.device, self.mixed):
             deformation = self.deformation(offsets, sample=sample)
             frame = self.dynamic(features, fine, deformation.feature, offsets)
         frame = in_units(frame)
+        moved = sample_at(deformation.displacement, xy[None].expand(count, -1, -1))
         mask = dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(dynamic)
-        moved = sample_at(deformation.displacement, xy[None].expand(count, -1, -1)) * dynamic[:, None]
-        out = [added(texels, at_texels(frame, layout, k), mask) for k, texels in enumerate(start)]
-        return [replace(texels, offset=texels.offset + moved[k]) for k, texels in enumerate(out)], deformation
+        changes = []
+        for k in range(count):
+            change = masked(at_texels(frame, layout, k), mask)
+            changes.append(replace(change, offset=change.offset + moved[k] * dynamic[:, None]))
+        return changes, deformation
 
 
 def place_person(
