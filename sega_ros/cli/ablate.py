@@ -11,6 +11,7 @@ examples:
   sega ablate                                        the committed table
   sega ablate --retrain --out out/ablation           everything anew: hours on two cores
   sega ablate --retrain --variants full,all_static --weights runs/identity/weights.safetensors
+  sega ablate --retrain --variants shipped           the package's own weights, on the same people
 """
 
 
@@ -23,7 +24,8 @@ def add_parser(commands) -> None:
     parser.add_argument('--out', default='out/ablation', metavar='DIR', help='runs and results (default: out/ablation)')
     parser.add_argument('--data', metavar='DIR', help='synthetic people, made where absent (default: OUT/data)')
     parser.add_argument('--people', metavar='DIR', help='train on the prepared people of this folder instead')
-    parser.add_argument('--weights', metavar='FILE', help='take the identity encoder from here (default: it is trained first)')
+    parser.add_argument('--weights', metavar='FILE',
+                        help="take the identity encoder from here (default: the package's; where there is none, one is trained)")
     parser.add_argument('--variants', metavar='A,B,...', help='only these, by name (default: all)')
     parser.add_argument('--config', metavar='YAML', help='data, budget, people (default: config/ablation.yaml)')
     add_head(parser)

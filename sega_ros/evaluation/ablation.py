@@ -19,7 +19,7 @@ from sega_ros.evaluation.metrics import Judge
 from sega_ros.io import atomic_write
 from sega_ros.models.sega import Sega, SegaConfig
 from sega_ros.models.uv import UvLayout
-from sega_ros.models.weights import load_weights, save_weights
+from sega_ros.models.weights import SHIPPED, load_weights, save_weights
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.training.data.capture_file import split_of
 from sega_ros.training.decoders import LossWeights
@@ -102,15 +102,20 @@ VARIANTS = {v.name: v for v in (
 )}
 
 
+# Not part of the ablation: the package's own weights, measured alike.
+SHIPPED_WEIGHTS = Variant('shipped', 'shipped weights')
+_KNOWN = VARIANTS | {SHIPPED_WEIGHTS.name: SHIPPED_WEIGHTS}
+
+
 def check_variants(names: list[str]) -> list[Variant]:
     """Return the variants of these names in the table's order.
 
     Raises:
         RequestError: an unknown name.
     """
-    if unknown := [n for n in names if n not in VARIANTS]:
-        raise RequestError(f'variant {", ".join(map(repr, unknown))}: wanted some of {", ".join(VARIANTS)}')
-    return [v for v in VARIANTS.values() if v.name in names]
+    if unknown := [n for n in names if n not in _KNOWN]:
+        raise RequestError(f'variant {", ".join(map(repr, unknown))}: wanted some of {", ".join(_KNOWN)}')
+    return [v for v in _KNOWN.values() if v.name in names]
 
 
 def retrain(
@@ -127,8 +132,8 @@ def retrain(
         out: folder of runs and results; finished parts in it are kept.
         data: folder of the synthetic people, made where absent.
         people: folder of prepared people to train on instead of the configuration's synthetic ones.
-        weights: file whose identity encoder (and networks' sizes) all variants share; None trains one.
-        variants: names; those that `out` holds already stay in the results.
+        weights: file whose identity encoder (and networks' sizes) all variants share; None takes the package's, or trains one.
+        variants: names; those that `out` holds already stay in the results. `shipped` measures the package's weights.
         progress: called with what is done and the share of the whole.
 
     Raises:
@@ -138,7 +143,9 @@ def retrain(
     torch.set_num_threads(1)
     _claim(out, config, people, weights)
     trainer = Trainer(config, layout, embedding, out, people or data / 'train', synthetic=people is None)
-    if people is None:
+    if weights is None and SHIPPED.is_file():
+        weights = SHIPPED
+    if people is None and chosen != [SHIPPED_WEIGHTS]:
         _make_people(config, layout, embedding, data / 'train', lambda share: progress('people to train on', 0.1 * share))
     make_held_out(layout.head, data / 'test', config.test, lambda share: progress('held-out people', 0.1 + 0.05 * share))
     progress('identity encoder', 0.15)
@@ -151,7 +158,7 @@ def retrain(
                 progress(f'{title}: {stage}', 0.2 + 0.8 * (k + share) / len(chosen))
 
             _one_variant(trainer, scorer, variant, start, part)
-        done = [read_variant(out / v.name) for v in VARIANTS.values() if (out / v.name / 'scores.json').is_file()]
+        done = [read_variant(out / v.name) for v in _KNOWN.values() if (out / v.name / 'scores.json').is_file()]
         results = Results(to_dict(config), tuple(done), judge.missing, str(people.name) if people else '')
     write_results(results, out)
     return results
@@ -161,8 +168,11 @@ def _one_variant(trainer: 'Trainer', scorer: VariantScorer, variant: Variant, st
     folder = trainer.out / variant.name
     if (folder / 'scores.json').is_file():
         return
-    source = VARIANTS[variant.weights_of or variant.name]
-    path = trainer.train(source, start, lambda stage, share: progress(stage, 0.7 * share))
+    source = _KNOWN[variant.weights_of or variant.name]
+    if variant == SHIPPED_WEIGHTS:
+        path = SHIPPED
+    else:
+        path = trainer.train(source, start, lambda stage, share: progress(stage, 0.7 * share))
     personal = trainer.config.personalise
     steps = (0, 0) if variant.weights_of else (personal.decoder_steps, personal.steps)
     scored = scorer(load_weights(path), regions=source.regions, steps=steps,

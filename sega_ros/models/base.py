@@ -23,7 +23,7 @@ _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
 _MAX_COLOR, _MAX_KNOWN_COLOR = 0.4, 0.06  # of what the photo does not show, and of what it shows well
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
-_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.04  # metres: the relief only guesses the depth of hair beside the face
+_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.03  # metres: the relief only guesses the depth of hair beside the face
 _SHELL_MAX_SCALE, _SHELL_MAX_OPACITY = 0.35, 1.5  # what is uncertain must not end as fog
 
 
