@@ -23,8 +23,9 @@ _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
 _MAX_COLOR, _MAX_KNOWN_COLOR = 0.4, 0.06  # of what the photo does not show, and of what it shows well
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
-_SHELL_OFFSET, _SHELL_MAX_OFFSET = 0.01, 0.03  # metres: the relief only guesses the depth of hair beside the face
-_SHELL_MAX_SCALE, _SHELL_MAX_OPACITY = 0.35, 1.5  # what is uncertain must not end as fog
+_SHELL_OFFSET = 0.01  # metres
+_MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.012  # metres along a ray: the relief only guesses depths; off the ray
+_MAX_SHELL_SCALE, _MAX_SHELL_OPACITY = 0.25, 1.0  # what is uncertain must not end as fog
 
 
 @dataclass(frozen=True)
@@ -177,11 +178,12 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     distance = to_eye.norm(dim=-1, keepdim=True)
     way = F.normalize(share[:, None] * to_eye / distance + (1 - share)[:, None] * normals, dim=-1)
     move, scale, opacity, color = raw.split([1, 1, 1, 3], -1)
-    move = hair[:, None] * _bounded(move, _SHELL_OFFSET, _SHELL_MAX_OFFSET)
+    farthest = _MAX_SHELL_OFFSET + (_MAX_SHELL_DEPTH - _MAX_SHELL_OFFSET) * share[:, None]
+    move = hair[:, None] * _bounded(move, _SHELL_OFFSET, farthest)
     nearer = 1 - share[:, None] * move / distance
     logits = torch.logit(splats.opacities.clamp(0.02, 0.98))
-    logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _SHELL_MAX_OPACITY)
-    scales = splats.scales * nearer * torch.exp(hair[:, None] * _bounded(scale, _SCALE, _SHELL_MAX_SCALE))
+    logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _MAX_SHELL_OPACITY)
+    scales = splats.scales * nearer * torch.exp(hair[:, None] * _bounded(scale, _SCALE, _MAX_SHELL_SCALE))
     limit = _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]
     colors = (splats.colors + _bounded(_COLOR * color, 1.0, limit)).clamp(0, 1)
     return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
