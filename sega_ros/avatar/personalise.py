@@ -23,6 +23,7 @@ from sega_ros.render import rasterize
 from sega_ros.types import Camera, GaussianMap, Shell, Splats
 
 _EDGE = 0.45  # cosine to the camera under which a shell splat keeps its colour
+_HIDDEN = 0.1  # pixels of the photo that a splat must colour to be changed by it
 _FIELDS = tuple(GaussianMap.__dataclass_fields__)
 
 Progress = Callable[[float, Callable[[], np.ndarray]], None]
@@ -32,11 +33,11 @@ Progress = Callable[[float, Callable[[], np.ndarray]], None]
 class PersonaliseConfig:
     """How long and how freely decoders and texels follow the photo."""
 
-    decoder_steps: int = 20
-    decoder_rate: float = 2e-4
-    hold: float = 3.0  # pull of the decoders' other expressions to what they were
-    shell_hold: float = 0.1  # likewise of raw changes of hair and bust
-    steps: int = 140
+    decoder_steps: int = 10
+    decoder_rate: float = 5e-5
+    hold: float = 20.0  # pull of the decoders' other expressions to what they were
+    shell_hold: float = 100.0  # likewise of raw changes of hair and bust
+    steps: int = 60
     color_rate: float = 0.012
     shape_rate: float = 0.012  # of log scales and opacity logits
     offset_rate: float = 3e-5  # metres per step
@@ -44,7 +45,9 @@ class PersonaliseConfig:
     color_prior: float = 0.02
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
-    trust: float = 1.0  # share of the fitted change that is kept
+    # Shares of the residual that are kept. Less than all of it suits views far from the photo's, and costs likeness near it.
+    trust: float = 1.0
+    shell_trust: float = 1.0
     growth: float = 0.7  # natural logarithm of how much larger or smaller a Gaussian may become
     # Where the surface turns away from the camera a texel covers a sliver of a pixel, which says little about its colour.
     edge: float = 0.3  # cosine to the camera under which colours are held
@@ -144,16 +147,20 @@ def add_residual(
     ], betas=(0.9, 0.99))
     eye = camera_centre(view.camera.viewmat)
     fade = facing_fade(view.start.frames, eye)
-    keep = torch.from_numpy(view.start.painted)
+    start_splats = place_person(texels, shell, view.start.frames, eye, fade=fade)
+    # Adam moves what is hardly seen as fast as what is: the photo has no say in it.
+    hidden, hidden_hair = (shown_pixels(start_splats, view.camera) < _HIDDEN).split([len(texels.color), len(shell.normals)])
+    keep = torch.from_numpy(view.start.painted | ~view.start.base.seen) | hidden
     hold = torch.from_numpy(config.color_prior + config.edge_prior * _turned(view, eye, config.edge))[:, None]
     # Splats on edge cover slivers of pixels: what the photo says of their colour is noise.
-    on_edge = torch.from_numpy(facing(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)[:, None]
+    on_edge = torch.from_numpy(facing(shell.splats.means.numpy(), shell.normals, eye) < _EDGE)
+    keep_color, keep_logit = (on_edge | hidden_hair)[:, None], hidden_hair
 
     def current() -> tuple[GaussianMap, Shell]:
         values = {k: torch.where(keep if v.dim() == 1 else keep[:, None], v, free.get(k, v)) for k, v in start.items()}
-        colors = torch.where(on_edge, hair_start['colors'], hair['colors']).clamp(0, 1)
-        return GaussianMap(**values), replace(
-            shell, splats=replace(shell.splats, colors=colors, opacities=torch.sigmoid(hair['logits'])))
+        colors = torch.where(keep_color, hair_start['colors'], hair['colors']).clamp(0, 1)
+        opacities = torch.where(keep_logit, shell.splats.opacities, torch.sigmoid(hair['logits']))
+        return GaussianMap(**values), replace(shell, splats=replace(shell.splats, colors=colors, opacities=opacities))
 
     def splats() -> Splats:
         on_mesh, loose = current()
@@ -177,7 +184,16 @@ def add_residual(
         if step % 10 == 9:
             progress((step + 1) / config.steps, lambda: _picture(splats(), view.camera))
     on_mesh, loose = current()
-    return _part_way(texels, on_mesh, config.trust), replace(loose, splats=_part_way(shell.splats, loose.splats, config.trust))
+    return _part_way(texels, on_mesh, config.trust), replace(
+        loose, splats=_part_way(shell.splats, loose.splats, config.shell_trust))
+
+
+def shown_pixels(splats: Splats, camera: Camera) -> Tensor:
+    """How many pixels each splat [N] colours in the camera's picture: sums of its blending weights."""
+    colors = splats.colors.detach().clone().requires_grad_()
+    detached = Splats(*(getattr(splats, k).detach() for k in Splats.__dataclass_fields__))
+    rasterize(replace(detached, colors=colors), camera, background=torch.zeros(3)).image[..., 0].sum().backward()
+    return colors.grad[:, 0]
 
 
 def _turned(view: View, eye: np.ndarray, edge: float) -> np.ndarray:

@@ -21,7 +21,10 @@ from sega_ros.types import GaussianMap, Region, Shell, Splats
 _OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
-_MAX_COLOR, _MAX_KNOWN_COLOR = 0.4, 0.06  # of what the photo does not show, and of what it shows well
+# Bounds of colours that the photo does not show, of those that it shows well, and of eyes and mouth.
+_MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.4, 0.06, 0.1
+_FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
+_PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
 _SHELL_OFFSET = 0.01  # metres
 _MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.012  # metres along a ray: the relief only guesses depths; off the ray
@@ -158,13 +161,21 @@ def known(cosine: np.ndarray) -> Tensor:
 
 def known_texels(base: Base, layout: UvLayout) -> Tensor:
     """`known` of the texels [T]; eyes and the inside of the mouth are guesses anyway."""
-    guess = np.isin(layout.region, (Region.EYES, Region.MOUTH, Region.TEETH)) | ~base.seen
+    guess = np.isin(layout.region, _PAINTED) | ~base.seen
     return known(np.where(guess, -1, base.cosine))
 
 
-def held_texels(change: GaussianMap, share: Tensor) -> GaussianMap:
-    """Changes of texels [T, ...] with colours bounded by how well the photo shows them, `share` [T] of `known_texels`."""
-    return replace(change, color=_bounded(change.color, 1.0, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]))
+def held_texels(change: GaussianMap, share: Tensor, layout: UvLayout) -> GaussianMap:
+    """Changes of texels [T, ...] bounded by how well the photo shows them, `share` [T] of `known_texels`.
+
+    In eyes and mouth, forms are the mesh's, and colours painted to go with the photo.
+    """
+    painted = torch.from_numpy(np.isin(layout.region, _PAINTED)).to(share.device)
+    limit = torch.where(painted, _MAX_PAINTED_COLOR, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
+    firm = torch.where(painted, 1.0, share)
+    loose = (1 - _FIRM * firm)[:, None]
+    return GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, loose[:, 0] * change.opacity,
+                       _bounded(change.color, 1.0, limit))
 
 
 def corrected_shell(base: Base, raw: Tensor) -> Shell:

@@ -76,7 +76,7 @@ class Sega(nn.Module):
         with precision(self.device, self.mixed):
             static = self.static(inputs.uv, code.tokens, code.latents, inputs.at, inputs.shell, inputs.shell_uv, inputs.shell_at)
         share = known_texels(base, layout).to(self.device)
-        texels = held_texels(at_texels(in_units(static.correction), layout), share)
+        texels = held_texels(at_texels(in_units(static.correction), layout), share, layout)
         if self.with_dynamic:
             # Where the photo shows the face, its own expression must look as it does there.
             (change,), _ = self._changes(static, layout, torch.from_numpy(base.offsets)[None])

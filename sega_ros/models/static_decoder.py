@@ -68,8 +68,8 @@ class StaticDecoder(nn.Module):
         self.to_fine = conv(w, config.fine_features, kernel=1, gain=1.0)
         self.to_maps = conv(w, GEOMETRY + 12, gain=0.1)
         self.bias = nn.Parameter(torch.zeros(1, GEOMETRY + 12, SIDE, SIDE))  # what all people share, texel by texel
-        # Neighbours must move alike: form follows place and latents, which are smooth, not colours or the texel beneath.
-        self.shell_form = _perceptron(code_width + SHELL_FORM, _FORM)
+        # Neighbours must move alike: form does not follow a splat's own colour, or textured hair would be torn.
+        self.shell_form = _perceptron(2 * w + code_width + SHELL_FORM, _FORM)
         self.shell_look = _perceptron(2 * w + code_width + SHELL_FORM + SHELL_LOOK, _LOOK)
 
     def forward(
@@ -101,8 +101,8 @@ class StaticDecoder(nn.Module):
         b = self.up[1](torch.cat([_twice(c), b], 1))  # 2w at 48
         a = self.up[2](torch.cat([_twice(b), a], 1))  # w at 96
         maps = self.to_maps(a).float() + self.bias  # [B, 23, 96, 96]
-        form = torch.cat([sample_at(latents, shell_at), shell[..., :SHELL_FORM]], -1)
-        look = torch.cat([form, sample_at(b, shell_uv), shell[..., SHELL_FORM:]], -1)
+        form = torch.cat([sample_at(b, shell_uv), sample_at(latents, shell_at), shell[..., :SHELL_FORM]], -1)
+        look = torch.cat([form, shell[..., SHELL_FORM:]], -1)
         raw = torch.cat([self.shell_form(form), self.shell_look(look)], -1)  # [B, N, 6]
         return StaticOutput(split_maps(maps), self.to_features(b), self.to_fine(a), raw.float())
 
