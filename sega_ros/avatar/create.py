@@ -44,7 +44,7 @@ class Quality:
 
 
 # Preview is feed-forward only, where there is a prior.
-QUALITIES = {'preview': Quality(192, 0, 0), 'standard': Quality(192, 10, 60), 'high': Quality(256, 40, 200)}
+QUALITIES = {'preview': Quality(192, 0, 0), 'standard': Quality(192, 10, 120), 'high': Quality(256, 40, 450)}
 _STEPS_WITHOUT_PRIOR = 25
 _BUST = 0.05  # share of the torso's motion from which a splat is part of the bust
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4

@@ -37,7 +37,7 @@ class PersonaliseConfig:
     decoder_rate: float = 5e-5
     hold: float = 20.0  # pull of the decoders' other expressions to what they were
     shell_hold: float = 100.0  # likewise of raw changes of hair and bust
-    steps: int = 60
+    steps: int = 120
     color_rate: float = 0.012
     shape_rate: float = 0.012  # of log scales and opacity logits
     offset_rate: float = 3e-5  # metres per step

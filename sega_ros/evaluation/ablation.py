@@ -63,7 +63,7 @@ class FineTuning:
     """Personalisation on the photo, as quality `standard`."""
 
     decoder_steps: int = option(10, 'Steps on the decoders', bounds=(0, 10_000))
-    steps: int = option(60, 'Steps on the residual', bounds=(0, 10_000))
+    steps: int = option(120, 'Steps on the residual', bounds=(0, 10_000))
 
 
 @dataclass(frozen=True)
