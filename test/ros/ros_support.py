@@ -108,6 +108,9 @@ class World:
         """Send a goal; return its accepted handle."""
         client = ActionClient(self.helper, kind, name)
         self.wait(client.server_is_ready, f'action {name}')
+        # The client's view says nothing of the server's: feedback to a reader that it does not know yet is lost.
+        topic = self.helper.resolve_topic_name(f'{name}/_action/feedback')
+        self.wait(lambda: all(n.count_subscribers(topic) for n in self._nodes), f'feedback of {name}')
         future = client.send_goal_async(goal, feedback_callback=feedback)
         self.wait(future.done, 'acceptance of the goal')
         self._clients = [*getattr(self, '_clients', []), client]
