@@ -16,7 +16,10 @@ from sega_ros.losses import edges, photometric
 from sega_ros.models.crop import identity_crop
 from sega_ros.models.identity_encoder import IdentityDecoder, IdentityEncoder
 from sega_ros.models.layers import precision
+from sega_ros.models.uv import UvLayout
+from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.training.decoders import StepResult
+from sega_ros.training.people import PeopleFolder
 from sega_ros.types import Capture, Shot
 
 _MAX_TURN = 0.75  # cosine between the face's axis and the way to the camera under which a shot tells little of a person
@@ -102,15 +105,33 @@ def is_frontal(shot: Shot) -> bool:
     return bool(-shot.camera.viewmat[2, 2] > _MAX_TURN)
 
 
-def draw_pairs(people, layout, embedding, *, batch: int, seed: int, step: int, rank: int = 0) -> tuple[Tensor]:
+class Portraits:
+    """Cut-outs of people, kept once they were made: 0.8 MB a person."""
+
+    def __init__(self, people: PeopleFolder, layout: UvLayout, embedding: LandmarkEmbedding, *, shots: int = 3):
+        self._people, self._layout, self._embedding, self._shots = people, layout, embedding, shots
+        self._known: dict[int, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._people)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Pictures [2 or more, 256, 256, 3] uint8 of a person: the photo, then shots that show the face."""
+        if index not in self._known:
+            capture = self._people.capture(index)
+            shots = [s for s in capture.shots if is_frontal(s)] or list(capture.shots)
+            self._known[index] = np.stack([
+                shot_crop(self._layout, self._embedding, capture, s) for s in (capture.photo, *shots[:self._shots])])
+        return self._known[index]
+
+
+def draw_pairs(people: Portraits, *, batch: int, seed: int, step: int, rank: int = 0) -> tuple[Tensor]:
     """Example `step`, [2 batch, 3, 256, 256]: two pictures each of `batch` people, colours and mirror image varied."""
     rng = np.random.default_rng([seed, 11, step, rank])
     pictures = []
     for index in rng.choice(len(people), size=batch, replace=len(people) < batch):
-        capture = people.capture(int(index))
-        shots = [s for s in capture.shots if is_frontal(s)] or list(capture.shots)
-        second = shots[int(rng.integers(len(shots)))]
-        pictures.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, second)])
+        every = people[int(index)]
+        pictures.append(every[[0, rng.integers(1, len(every))]])
     return (_varied(np.stack(pictures, 1).reshape(2 * batch, 256, 256, 3), rng),)
 
 

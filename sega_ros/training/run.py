@@ -36,7 +36,7 @@ class RunConfig:
     check_every: int = 500  # evaluation and pictures
     save_every: int = 250
     device: str = 'auto'  # 'cpu', 'cuda'; auto takes CUDA where there is one
-    mixed: bool = True  # networks in bfloat16 on CUDA
+    mixed: bool = True  # networks in bfloat16 on CUDA, and on CPUs with matrix units (AMX)
     workers: int = 0  # threads that prepare examples ahead; as many as there are cores are right beside a GPU
 
 
@@ -83,6 +83,12 @@ def pick_device(name: str) -> torch.device:
     if name == 'cpu' or not found:
         return torch.device('cpu')
     return torch.device('cuda', int(os.environ.get('LOCAL_RANK', '0')))
+
+
+def runs_mixed(config: RunConfig, device: torch.device) -> bool:
+    """Whether the networks run in bfloat16: without units for it, it gains nothing on a CPU."""
+    has_units = getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)
+    return config.mixed and (device.type == 'cuda' or has_units())
 
 
 T = TypeVar('T')

@@ -20,9 +20,9 @@ from sega_ros.models.weights import load_weights, save_weights
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.training.decoders import DecoderStep, LossWeights, draw_example, evaluate, render_frames, trainable
 from sega_ros.training.examples import FrameMaker
-from sega_ros.training.identity import IdentityLoss, IdentityStep, draw_pairs, is_frontal, shot_crop
+from sega_ros.training.identity import IdentityLoss, IdentityStep, Portraits, draw_pairs
 from sega_ros.training.people import PeopleFolder, SyntheticPeople
-from sega_ros.training.run import RunConfig, World, joined_world, pick_device, run_stage
+from sega_ros.training.run import RunConfig, World, joined_world, pick_device, run_stage, runs_mixed
 
 STAGES = ('identity', 'static', 'dynamic')
 WEIGHTS = 'weights.safetensors'
@@ -96,7 +96,7 @@ def train_stage(
         _take_over(model, load_weights(start))
     device = pick_device(config.run.device)
     model.to(device)
-    model.mixed = config.run.mixed and device.type == 'cuda'
+    model.mixed = runs_mixed(config.run, device)
     with joined_world(device) as world:
         run = _identity_run if stage == 'identity' else _decoder_run
         figures = run(stage, model, out, layout, embedding, config, world, report, should_stop)
@@ -131,29 +131,25 @@ def _identity_run(stage, model, out, layout, embedding, config, world: World, re
     people, held_out = (open_people(config.data, layout, embedding, s) for s in ('train', 'val'))
     step = IdentityStep(model.identity, config.identity_loss).to(model.device)
     step.mixed = model.mixed
+    portraits, others = (Portraits(p, layout, embedding) for p in (people, held_out))
 
     def check(module: IdentityStep):
-        return check_identity(module, layout, embedding, held_out, config.data.held_out)
+        return check_identity(module, others, config.data.held_out)
 
     figures = run_stage(
         model=step, step_module=step, parameters=list(step.parameters()), shared=[], check=check, config=config.run,
         full_config=config, out=out, world=world, progress=report, should_stop=should_stop,
-        example=lambda k: draw_pairs(people, layout, embedding, batch=config.batch, seed=config.run.seed, step=k,
-                                     rank=world.rank))
+        example=lambda k: draw_pairs(portraits, batch=config.batch, seed=config.run.seed, step=k, rank=world.rank))
     step.keep_codebook()
     return figures
 
 
 @torch.no_grad()
-def check_identity(step: IdentityStep, layout, embedding, people, count: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def check_identity(step: IdentityStep, people: Portraits, count: int) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Reconstruction in dB, share of people recognised among all by another picture, share of codes in use; and pictures."""
     step.eval()
     step.keep_codebook()
-    pairs = []
-    for index in range(min(count, len(people))):
-        capture = people.capture(index)
-        other = next((s for s in capture.shots if is_frontal(s)), capture.shots[0])
-        pairs.append([shot_crop(layout, embedding, capture, s) for s in (capture.photo, other)])
+    pairs = [people[index][:2] for index in range(min(count, len(people)))]
     images = torch.from_numpy(np.stack(pairs, 1)).movedim(-1, 2).float() / 255  # [2, B, 3, 256, 256]
     images = images.to(step.encoder.codebook.device)
     codes = [step.encoder(x) for x in images]

@@ -10,7 +10,7 @@ from sega_ros.errors import RequestError
 from sega_ros.models.sega import Sega
 from sega_ros.training import decoders
 from sega_ros.training.decoders import DecoderStep, LossWeights, draw_example
-from sega_ros.training.identity import IdentityLoss, IdentityStep, draw_pairs
+from sega_ros.training.identity import IdentityLoss, IdentityStep, Portraits, draw_pairs
 from sega_ros.training.people import PeopleFolder
 from sega_ros.training.run import drawn, pick_device
 from sega_ros.types import Rendering
@@ -57,7 +57,7 @@ def test_bfloat16_gives_nearly_the_same_loss_and_float32_pictures(example, layou
 
 
 def test_the_identity_stage_runs_in_bfloat16(people, layout, embedding, small_networks):
-    pictures = draw_pairs(people, layout, embedding, batch=2, seed=0, step=0)
+    pictures = draw_pairs(Portraits(people, layout, embedding), batch=2, seed=0, step=0)
     losses = []
     for mixed in (False, True):
         torch.manual_seed(0)
