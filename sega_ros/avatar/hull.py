@@ -28,6 +28,7 @@ _APART = 0.06  # radians to the nearest point of the scalp from which a directio
 _NAPE = (-0.075, -0.03)  # heights (metres over the head's origin) between which short hair runs out
 # Hair that stands this far off the mesh (metres) may fall over ears, jaw and neck too, behind the part that the photo shows.
 _LONG, _FALLS = 0.012, np.radians(75)
+_HAIRLINE = 0.4  # of the head's radius: as far as that from hair, what the photo shows as skin is haired at the sides
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class _Silhouette:
 
 def build_hull(
     head: HeadModel, vertices: np.ndarray, centre: np.ndarray, camera: Camera, hair: np.ndarray, color: np.ndarray,
-    depth: np.ndarray,
+    depth: np.ndarray, skin: np.ndarray | None = None,
 ) -> Hull | None:
     """Wrap the skull in hair; None when the photo shows none.
 
@@ -68,6 +69,7 @@ def build_hull(
         hair: [H, W] bool, pixels that show hair.
         color: [H, W, 3] foreground colours.
         depth: [H, W] camera z of the hair in front, metres.
+        skin: [H, W] bool, pixels of `hair` that show it, as at a receding hairline: beside hair, its colour goes on instead.
     """
     skull = _Skull(head, vertices, centre, camera)
     silhouette = _silhouette(skull, hair)
@@ -92,7 +94,7 @@ def build_hull(
         return None
     means, alpha, phi = means[covered], alpha[covered], phi[covered]
     normals, spacing = _surface(means, skull.middle)
-    return Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color))
+    return Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin))
 
 
 class _Skull:
@@ -222,7 +224,9 @@ def _lowest(skull: _Skull, hair: np.ndarray) -> float:
     return float(skull.heights(skull.middle + np.array([[0, (rows[-1] - skull.pixel[1]) * skull.metre, 0]]))[0])
 
 
-def _colors(alpha, phi, silhouette: _Silhouette, hair: np.ndarray, color: np.ndarray) -> np.ndarray:
+def _colors(
+    alpha, phi, silhouette: _Silhouette, hair: np.ndarray, color: np.ndarray, skin: np.ndarray | None,
+) -> np.ndarray:
     """Colours [N, 3]: the photo's at a reflected place that it shows at a good angle."""
     sine = np.clip(silhouette.inner / silhouette.outer, 0, 0.98)
     edge = np.arcsin(sine)  # where a sector's hair begins, as an angle to the axis
@@ -237,9 +241,19 @@ def _colors(alpha, phi, silhouette: _Silhouette, hair: np.ndarray, color: np.nda
     azimuth = (sector + np.random.default_rng(0).random(len(sector))) * 2 * np.pi / _SECTORS - np.pi
     x, y = (silhouette.centre + rho[:, None] * np.stack([np.cos(azimuth), np.sin(azimuth)], -1)).T
     # A place beside the hair (its outline is not star-shaped) takes the nearest hair.
-    rows, cols = np.nonzero(hair)
-    _, nearest = cKDTree(np.c_[cols, rows]).query(np.c_[x, y])
-    return color[rows[nearest], cols[nearest]]
+    out = _nearest_color(hair, color, x, y)[0]
+    if skin is not None and (hair & ~skin).any():
+        hairy, distance = _nearest_color(hair & ~skin, color, x, y)
+        near = distance < _HAIRLINE * silhouette.outer[sector]
+        out[near] = hairy[near]
+    return out
+
+
+def _nearest_color(mask: np.ndarray, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours [N, 3] of the pixels of `mask` [H, W] nearest to points [N], and how far off these are."""
+    rows, cols = np.nonzero(mask)
+    distance, nearest = cKDTree(np.c_[cols, rows]).query(np.c_[x, y])
+    return color[rows[nearest], cols[nearest]], distance
 
 
 def _reflect_sectors(wide: np.ndarray) -> np.ndarray:

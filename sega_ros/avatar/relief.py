@@ -19,6 +19,8 @@ from sega_ros.types import Camera, Region
 _CELL = 4  # crop pixels per cell of the grid the depth is solved on
 _ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
+_OVER_SCALP, _OVER_EARS = 0.05, 0.5  # weights of it
+LOBE = -0.03  # height of the ears' lower end, metres
 # Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
 TORSO_BLEND = (-0.13, -0.07)
 
@@ -34,9 +36,12 @@ class Relief:
 
 
 def solve_relief(
-    head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Camera, buffer: TriangleBuffer, mesh: np.ndarray,
+    head: HeadModel, photo: Photo, camera: Camera, buffer: TriangleBuffer, mesh: np.ndarray, hair: np.ndarray,
 ) -> Relief:
-    """Solve for the relief of `photo` around the pixels `mesh` [H, W] that show the head mesh (`vertices` [V, 3], `buffer`)."""
+    """Solve for the relief of `photo` around the pixels `mesh` [H, W] that show the head mesh (`buffer`).
+
+    Pixels `hair` [H, W] below the ears hang from those above, whatever the depth of jaw and neck beside them.
+    """
     import cv2
 
     size = photo.alpha.shape[0] // _CELL
@@ -45,13 +50,10 @@ def solve_relief(
 
     person = shrink(photo.alpha) > 0.4
     person_full = photo.alpha > 0.03
-    center = head_centre(head)
-    ring_head = float((camera.viewmat[:3, :3] @ center + camera.viewmat[:3, 3])[2])
+    ring_head = _ring(head, camera)
     joint = (head.J_regressor @ head.v_template)[1] + [0, -0.06, -0.01]
     ring_neck = float((camera.viewmat[:3, :3] @ joint + camera.viewmat[:3, 3])[2])
-    height = _heights(photo.alpha.shape, camera, ring_head)
-    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
-    torso = (x * x * (3 - 2 * x)).astype(np.float32)
+    height, torso = picture_heights(head, camera)
     torso_small = shrink(torso)
     ring = ring_head + (ring_neck - ring_head) * torso_small
     # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
@@ -64,7 +66,10 @@ def solve_relief(
     source = 4 * roundness * cell**2
     fixed = np.maximum(ring - depth - 0.002, 0) ** 2
     soft = np.maximum(ring - depth + _HAIR_THICKNESS, 0) ** 2
-    q = _poisson(person, on_mesh, fixed, source, soft, np.where(scalp, 0.05, 0.0))
+    ears = shrink((region_of(head, buffer) == Region.EARS) & hair) > 0.5
+    weight = np.where(ears, _OVER_EARS, np.where(scalp, _OVER_SCALP, 0.0))
+    hanging = (shrink(hair) > 0.5) & (shrink(height) < LOBE)
+    q = _poisson(person, on_mesh, fixed, source, soft, weight, hanging)
     def grow(a):
         return cv2.resize(a.astype(np.float32), photo.alpha.shape[::-1], interpolation=cv2.INTER_LINEAR)
 
@@ -79,14 +84,34 @@ def head_centre(head: HeadModel) -> np.ndarray:
     return np.array([0.0, scalp[:, 1].max() / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
 
 
+def _ring(head: HeadModel, camera: Camera) -> float:
+    """Depth in `camera` of the skull's centre, metres."""
+    return float((camera.viewmat[:3, :3] @ head_centre(head) + camera.viewmat[:3, 3])[2])
+
+
+def picture_heights(head: HeadModel, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+    """Height [H, W] over the head's origin of each pixel of `camera` at the skull's depth (metres), and its share of the torso."""
+    height = _heights((camera.height, camera.width), camera, _ring(head, camera))
+    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
+    return height, (x * x * (3 - 2 * x)).astype(np.float32)
+
+
+def region_of(head: HeadModel, buffer: TriangleBuffer) -> np.ndarray:
+    """Region [H, W] of the mesh at each pixel; 0 where there is none."""
+    return np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], 0)
+
+
 def _heights(shape, camera: Camera, depth: float) -> np.ndarray:
     """Height [H, W] over the head's origin of each pixel of a picture [H, W] at a camera depth, metres."""
     rows, cols = np.mgrid[:shape[0], :shape[1]] + 0.5
     return unproject(np.stack([cols, rows], -1), np.full(shape, depth), camera)[..., 1]
 
 
-def _poisson(inside, fixed, value, source, soft, weight) -> np.ndarray:
-    """Solve lap q = -source on `inside` [H, W]: q = value where fixed, 0 outside, free at the picture's border."""
+def _poisson(inside, fixed, value, source, soft, weight, hanging) -> np.ndarray:
+    """Solve lap q = -source on `inside` [H, W]: q = value where fixed, 0 outside, free at the picture's border.
+
+    Towards `soft` it is pulled by `weight`; cells `hanging` do not feel those that are fixed.
+    """
     height, width = inside.shape
     free = inside & ~fixed
     number = np.full(inside.shape, -1)
@@ -97,6 +122,7 @@ def _poisson(inside, fixed, value, source, soft, weight) -> np.ndarray:
     for dr, dc in ((0, 1), (0, -1), (1, 0), (-1, 0)):
         r, c = rows + dr, cols + dc
         ok = (r >= 0) & (r < height) & (c >= 0) & (c < width)  # beyond the picture: no flux
+        ok[ok] &= ~(hanging[rows[ok], cols[ok]] & fixed[r[ok], c[ok]] & inside[r[ok], c[ok]])
         diagonal += ok
         r, c = r[ok], c[ok]
         own = number[rows[ok], cols[ok]]

@@ -9,7 +9,7 @@ import torch
 
 from sega_ros.avatar.hull import Hull, build_hull
 from sega_ros.avatar.photo import Photo
-from sega_ros.avatar.relief import TORSO_BLEND, Relief, head_centre, solve_relief
+from sega_ros.avatar.relief import LOBE, TORSO_BLEND, Relief, head_centre, picture_heights, region_of, solve_relief
 from sega_ros.camera import unproject
 from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.head.model import HeadModel
@@ -26,15 +26,16 @@ _HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
 _STEEP = 1.6  # slope of the relief from which its pixels are drawn flat
 _MAX_STRETCH = 1.2  # slope beyond which a splat grows no longer: it would smear from the side
 _CROWN = 0.06  # height over the head's origin above which all that is not face counts as hair, metres
+_UNLIKE = 25.0  # distance in Lab between colours of skin and of hair that tells them apart
 _MASS = 11  # crop pixels across which hair counts as a mass with a volume
 _SIGMA = 0.62  # of a splat over its distance to the next
-_LOBE = -0.03  # height above which skin beside the mesh is ear, metres
+_COVERED = 0.5  # share of an ear's pixels that show hair from which it is covered
 NECK_CUT = -0.135  # mesh below it is left to the bust
 
 
 def mesh_mask(head: HeadModel, buffer: TriangleBuffer) -> np.ndarray:
     """Pixels [H, W] that the mesh itself paints: skin, eyes and mouth, but neither scalp nor the cut end of the neck."""
-    region = np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], 0)
+    region = region_of(head, buffer)
     height = buffer.interpolate(head.v_template, head.faces)[..., 1]
     return np.isin(region, _MESH_REGIONS) & ~((region == Region.NECK) & (height < NECK_CUT))
 
@@ -52,15 +53,18 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     import cv2
 
     mesh = mesh_mask(head, buffer)
-    relief = solve_relief(head, vertices, photo, camera, buffer, mesh)
+    height, torso_share = picture_heights(head, camera)
+    hair = hair_mask(photo, mesh, height, torso_share)
+    covered = covered_ears(head, photo, buffer, hair & (height > _CROWN))
+    mesh, hair = mesh & ~covered, hair | covered
+    relief = solve_relief(head, photo, camera, buffer, mesh, hair)
     solid = mesh & (photo.alpha > 0.9)
     torso = relief.torso > 0.5
     # Under the edge of the face the hair goes on; the bust does not: it moves, and skin would come out from under the neck.
     inside = cv2.erode(solid.astype(np.uint8), np.ones((2 * _OVERLAP + 1,) * 2, np.uint8)) > 0
     front = relief.person & ~np.where(torso, solid, inside)
-    hair = hair_mask(photo, mesh, relief)
     # Further down the relief is steep where the head's depth passes to the torso's.
-    flat = (relief.height > TORSO_BLEND[1]) & (_tilt(relief.depth, camera) > _STEEP) | ~hair & (relief.height > _LOBE)
+    flat = (relief.height > TORSO_BLEND[1]) & (_tilt(relief.depth, camera) > _STEEP) | ~hair & (relief.height > LOBE)
     parts = [
         _sheet(front & ~torso & ~flat, _HAIR_STEP, relief, photo, camera),
         _wisps(front & flat, _HAIR_STEP, relief, photo, camera),
@@ -68,27 +72,67 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     ]
     # A line of dark pixels along the cheek is a shadow or a lone strand: no hull grows from it.
     mass = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_MASS,) * 2)) > 0
-    hull = build_hull(head, vertices, head_centre(head), camera, mass, cv2.GaussianBlur(photo.color, (0, 0), 1.2), relief.depth)
+    hull = build_hull(head, vertices, head_centre(head), camera, mass, cv2.GaussianBlur(photo.color, (0, 0), 1.2), relief.depth,
+                      mass & skin_mask(photo, mesh, hair & (relief.height > _CROWN)))
     if hull is not None:
         parts.append(_wrap(hull, camera))
     return join_shells(parts)
 
 
-def hair_mask(photo: Photo, mesh: np.ndarray, relief: Relief) -> np.ndarray:
+def hair_mask(photo: Photo, mesh: np.ndarray, height: np.ndarray, torso: np.ndarray) -> np.ndarray:
     """Pixels [H, W] that show hair: beside the mesh; below the crown, nearer to the crown's colour than to the face's."""
     import cv2
 
     solid = photo.alpha > 0.5
-    beside = solid & ~mesh & (relief.torso < 0.5)
-    crown = beside & (relief.height > _CROWN)
+    beside = solid & ~mesh & (torso < 0.5)
+    crown = beside & (height > _CROWN)
     face = mesh & (photo.alpha > 0.95)
     if crown.sum() < 100 or face.sum() < 100:
         return beside
-    lab = cv2.cvtColor(np.ascontiguousarray(photo.color, np.float32), cv2.COLOR_RGB2LAB)
-    hair, skin = (np.median(lab[m], 0) for m in (crown, face))
-    nearer = np.linalg.norm(lab - hair, axis=-1) < np.linalg.norm(lab - skin, axis=-1)
+    nearer = _nearer(photo, crown, face)
     smooth = cv2.medianBlur((nearer & beside).astype(np.uint8), 5) > 0
-    return _connected(beside & (smooth | (relief.height > _CROWN)), crown)
+    return _connected(beside & (smooth | (height > _CROWN)), crown)
+
+
+def _nearer(photo: Photo, hair: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] whose colour is nearer to the median one of `hair` than of `skin` [H, W]."""
+    import cv2
+
+    lab = cv2.cvtColor(np.ascontiguousarray(photo.color, np.float32), cv2.COLOR_RGB2LAB)
+    to_hair, to_skin = (np.linalg.norm(lab - np.median(lab[m], 0), axis=-1) for m in (hair, skin))
+    return to_hair < to_skin
+
+
+def covered_ears(head: HeadModel, photo: Photo, buffer: TriangleBuffer, crown: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] of ears that hair covers, hair having the colour of `crown` [H, W]; of each side all or none."""
+    region = region_of(head, buffer)
+    out = np.zeros_like(crown)
+    face = (region == Region.FACE) & (photo.alpha > 0.95)
+    if crown.sum() < 100 or face.sum() < 100:
+        return out
+    haired = _nearer(photo, crown, face)
+    side = buffer.interpolate(head.v_template, head.faces)[..., 0] > 0
+    for ear in ((region == Region.EARS) & (photo.alpha > 0.5) & (side == left) for left in (False, True)):
+        if ear.any() and haired[ear].mean() > _COVERED:
+            out |= ear
+    return out
+
+
+def skin_mask(photo: Photo, mesh: np.ndarray, crown: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] that have the face's colour rather than that of hair on the crown; none where these are alike."""
+    import cv2
+
+    lab = cv2.cvtColor(np.ascontiguousarray(cv2.GaussianBlur(photo.color, (0, 0), 2.0), np.float32), cv2.COLOR_RGB2LAB)
+    face = mesh & (photo.alpha > 0.95)
+    none = np.zeros_like(crown)
+    if not face.any():
+        return none
+    from_skin = np.linalg.norm(lab - np.median(lab[face], 0), axis=-1)
+    haired = crown & (from_skin > _UNLIKE)
+    if haired.sum() < max(100, 0.1 * crown.sum()):
+        return none
+    skin = (from_skin < 0.7 * np.linalg.norm(lab - np.median(lab[haired], 0), axis=-1)) & (from_skin < _UNLIKE)
+    return cv2.dilate(skin.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0  # not the mixed colours of the hairline either
 
 
 def _connected(mask: np.ndarray, seed: np.ndarray) -> np.ndarray:

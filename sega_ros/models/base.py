@@ -22,7 +22,7 @@ _OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 _MAX_SCALE = 1.0  # natural logarithm
 # Bounds of colours that the photo does not show, of those that it shows well, and of eyes and mouth.
-_MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.4, 0.06, 0.1
+_MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.7, 0.06, 0.1
 _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
 _PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known

@@ -131,3 +131,16 @@ def test_the_sphere_is_even():
 
     distance = cKDTree(points).query(points, 2)[0][:, 1]
     assert distance.min() > 0.6 * distance.mean()
+
+
+def test_skin_of_a_receding_hairline_does_not_go_on_at_the_sides(head):
+    """In front a bald crown keeps its colour; the haired sides and the back beside it do not take it on."""
+    camera, centre, hair, depth = photo_of_hair(head, extra=0.005)
+    rows, cols = np.nonzero(hair)
+    middle = int(np.median(cols))
+    skin = hair & (np.abs(np.mgrid[:SIZE[0], :SIZE[1]][1] - middle) > 0.25 * np.ptp(cols)) & (
+        np.mgrid[:SIZE[0], :SIZE[1]][0] < rows.min() + 0.5 * np.ptp(rows))
+    color = np.where(skin[..., None], np.float32([0.9, 0.7, 0.6]), BROWN)
+    plain, told = (build_hull(head, head.v_template, centre, camera, hair, color, depth, skin=s) for s in (None, skin))
+    assert (plain.colors[:, 0] > 0.7).mean() > 0.15
+    assert (told.colors[:, 0] > 0.7).mean() < 0.2 * (plain.colors[:, 0] > 0.7).mean()

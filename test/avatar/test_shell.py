@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from sega_ros.avatar import relief
 from sega_ros.avatar.drive import AvatarDriver, View
-from sega_ros.avatar.relief import head_centre
-from sega_ros.avatar.shell import NECK_CUT, build_shell, mesh_mask
+from sega_ros.avatar.relief import head_centre, picture_heights, region_of
+from sega_ros.avatar.shell import NECK_CUT, build_shell, covered_ears, hair_mask, mesh_mask
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import orbit_camera, project
 from sega_ros.geometry import unitquat_to_rotmat
@@ -26,11 +26,12 @@ def disc(side, radius):
     return np.hypot(rows, cols) < radius, np.hypot(rows, cols)
 
 
-def poisson(inside, *, fixed=None, value=None, source=4.0, soft=None, weight=None):
+def poisson(inside, *, fixed=None, value=None, source=4.0, soft=None, weight=None, hanging=None):
     zeros = np.zeros(inside.shape)
     return relief._poisson(
         inside, zeros > 0 if fixed is None else fixed, zeros if value is None else value,
-        np.full(inside.shape, source), zeros if soft is None else soft, zeros if weight is None else weight)
+        np.full(inside.shape, source), zeros if soft is None else soft, zeros if weight is None else weight,
+        zeros > 0 if hanging is None else hanging)
 
 
 # --- the relief's equation --------------------------------------------------------------------------------------------
@@ -78,6 +79,19 @@ def test_soft_values_only_pull():
     free = poisson(inside)
     pulled = poisson(inside, soft=np.full(inside.shape, 2000.0), weight=np.full(inside.shape, 0.05))
     assert (pulled >= free - 1e-6).all() and free.max() < pulled.max() < 2000
+
+
+def test_hanging_cells_do_not_feel_the_mesh_beside_them():
+    """Hair beside a jaw: its depth goes on from above, whatever depth the jaw has."""
+    inside, _ = disc(41, 18)
+    fixed = np.zeros_like(inside)
+    fixed[22:30, 16:25] = True
+    low = np.arange(41)[:, None] > np.full(41, 20)
+    near, far = (poisson(inside, fixed=fixed, value=np.full(inside.shape, v), hanging=inside & low) for v in (10.0, 900.0))
+    hair = inside & ~fixed
+    np.testing.assert_allclose(near[hair], far[hair])
+    felt = poisson(inside, fixed=fixed, value=np.full(inside.shape, 900.0))
+    assert (felt - far)[26, 13] > 100
 
 
 @pytest.mark.parametrize('side', [1, 9])
@@ -159,6 +173,36 @@ def test_mesh_mask_leaves_scalp_and_neck_s_end_to_the_shell(scene):
     height = buffer.interpolate(head.v_template, head.faces)[..., 1]
     neck = region == Region.NECK
     np.testing.assert_array_equal(mask[neck], height[neck] >= NECK_CUT)
+
+
+def painted_over(scene, shown):
+    """The photo with ears in the hair's colour (`shown` False), or in the skin's."""
+    head, _, photo, camera, buffer = scene
+    mesh, region = mesh_mask(head, buffer), region_of(head, buffer)
+    crown = hair_mask(photo, mesh, *picture_heights(head, camera)) & (picture_heights(head, camera)[0] > 0.06)
+    own = np.median(photo.color[(region == Region.FACE) if shown else crown], 0)
+    ears = region == Region.EARS
+    color = np.where(ears[..., None], own, photo.color).astype(np.float32)
+    return replace(photo, color=color, alpha=np.maximum(photo.alpha, ears)), crown, ears
+
+
+@pytest.mark.parametrize('shown', [False, True])
+def test_ears_are_covered_where_the_photo_shows_hair_in_their_place(scene, shown):
+    head, _, _, _, buffer = scene
+    photo, crown, ears = painted_over(scene, shown)
+    covered = covered_ears(head, photo, buffer, crown)
+    np.testing.assert_array_equal(covered, np.zeros_like(ears) if shown else ears)
+
+
+def test_hair_over_an_ear_lies_in_front_of_it(scene):
+    head, vertices, _, camera, buffer = scene
+    photo, _, ears = painted_over(scene, False)
+    shell = build_shell(head, vertices, photo, camera, buffer)
+    xy, z = project(shell.splats.means.numpy(), camera)
+    col, row = np.clip(np.floor(xy).astype(int), 0, np.array(ears.shape[::-1]) - 1).T
+    over = ears[row, col] & (shell.torso < 0.5)
+    gap = np.where(np.isfinite(buffer.depth), buffer.depth, np.inf)[row, col] - z
+    assert over.sum() > 20 and np.median(gap[over].clip(-0.1, 0.1)) > 0.002
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1.0])
