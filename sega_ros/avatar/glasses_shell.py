@@ -4,7 +4,7 @@ import numpy as np
 
 from sega_ros.avatar.glasses import Glasses, remove_glasses
 from sega_ros.avatar.photo import Photo
-from sega_ros.avatar.shell import frames_to_shell, hexagonal_grid, join_shells
+from sega_ros.avatar.shell import LAYERS, frames_to_shell, hexagonal_grid, join_shells, layered
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import unproject
 from sega_ros.head.model import HeadModel
@@ -15,8 +15,8 @@ _ALWAYS = (-3.0, -2.0)  # fade of splats that are seen from both sides
 _WRAP = 1.6  # 1/metres: how much the front bends around the face
 _AHEAD = (0.012, 0.018)  # metres from the eyeballs' front to the frame, least and most
 _CLEARANCE = 0.0015  # metres between frame and skin
-_STEP = 1.5  # crop pixels between splats
-_TEMPLE = 0.0035  # metres, height of a temple
+_STEP = 1.5  # crop pixels between splats; finer ones would thicken the rims where pictures are small
+_TEMPLE = (0.0015, 0.004)  # metres, least and most height of a temple
 
 
 def glasses_shell(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: Camera, head: HeadModel) -> Shell:
@@ -32,8 +32,24 @@ def glasses_shell(glasses: Glasses, photo: Photo, vertices: np.ndarray, camera: 
     buffer = mesh_buffer(head, vertices, camera)
     height = _front_height(glasses, vertices, head, buffer)
     hinges = _on_front(glasses.hinges, height, camera)
-    temples = [_temple(hinge, vertices, head, glasses.color, camera) for hinge in hinges]
-    return join_shells([_front(glasses, photo, height, camera, buffer), *temples])
+    front = _front(glasses, photo, height, camera, buffer)
+    thick = float(np.clip(_rim_width(glasses.front, front) * _depth(hinges[0], camera) / camera.fx, *_TEMPLE))
+    temples = [_temple(hinge, vertices, head, glasses.color, camera, thick) for hinge in hinges]
+    return join_shells([front, *temples])
+
+
+def _depth(point: np.ndarray, camera: Camera) -> float:
+    return float(camera.viewmat[2, :3] @ point + camera.viewmat[2, 3])
+
+
+def _rim_width(mask: np.ndarray, front: Shell) -> float:
+    """Width of the rims in crop pixels: how much of the mask they cover over the length of its middle line."""
+    import cv2
+
+    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    length = sum(cv2.arcLength(c, closed=True) for c in contours) / 2
+    cover = 1 - (1 - front.splats.opacities.numpy()) ** LAYERS
+    return float(cover.mean() * mask.sum() / max(length, 1.0))
 
 
 def _front_height(glasses: Glasses, vertices: np.ndarray, head: HeadModel, buffer: TriangleBuffer) -> float:
@@ -68,15 +84,15 @@ def _front(glasses: Glasses, photo: Photo, height: float, camera: Camera, buffer
     normal = np.stack([2 * _WRAP * points[:, 0], np.zeros(len(points)), np.ones(len(points))], -1)
     spacing = 0.62 * _STEP * depth / camera.fx
     color, cover = _unmixed(photo, remove_glasses(photo, glasses), rows, cols)
-    return frames_to_shell(points, _frames(normal @ rotation.T, rotation @ [0.0, 1.0, 0.0]),
-                     np.stack([spacing, spacing, 0.5 * spacing], -1), 0.97 * cover, color, np.zeros(len(points)), _ALWAYS, camera)
+    frames, scales = _frames(normal @ rotation.T, rotation @ [0.0, 1.0, 0.0]), np.stack([spacing, spacing, 0.5 * spacing], -1)
+    return frames_to_shell(points, frames, scales, layered(0.97 * cover), color, np.zeros(len(points)), _ALWAYS, camera)
 
 
 def _unmixed(photo: Photo, bare: Photo, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colour [n, 3] and opacity [n] of the frame's pixels: along its edges they are skin in part."""
     skin, seen = bare.image[rows, cols], photo.image[rows, cols]
     away = np.linalg.norm(seen - skin, axis=-1)
-    cover = np.clip(away / max(0.7 * float(np.quantile(away, 0.7)) if len(away) else 1.0, 1e-3), 0.3, 1)
+    cover = np.clip(away / max(float(np.quantile(away, 0.93)) if len(away) else 1.0, 1e-3), 0.02, 1)
     return np.clip(skin + (seen - skin) / cover[:, None], 0, 1), cover
 
 
@@ -88,8 +104,8 @@ def _frames(normal: np.ndarray, up: np.ndarray) -> np.ndarray:
     return np.stack([first, np.cross(normal, first), normal], -1)
 
 
-def _temple(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel, color: np.ndarray, camera: Camera) -> Shell:
-    """Splats of a band from `hinge` [3] (head frame) back to the ear, outside of the skin."""
+def _temple(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel, color: np.ndarray, camera: Camera, thick: float) -> Shell:
+    """Splats of a band `thick` metres high from `hinge` [3] (head frame) back to the ear, outside of the skin."""
     side = np.sign(hinge[0])
     path = temple_path(hinge, vertices, head)
     along = np.gradient(path, axis=0)
@@ -98,12 +114,12 @@ def _temple(hinge: np.ndarray, vertices: np.ndarray, head: HeadModel, color: np.
     across /= np.linalg.norm(across, axis=1, keepdims=True)
     normal = np.cross(along, across)
     normal *= side * np.sign(normal[:, :1])
-    spread = _TEMPLE / 3 * np.arange(-1, 2)
+    spread = thick / 3 * np.arange(-1, 2)
     points = (path[:, None] + spread[:, None] * across[:, None]).reshape(-1, 3)
     step = float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean())
     rotation = camera.viewmat[:3, :3].astype(np.float64)
     frame = np.repeat(np.stack([along, np.cross(normal, along), normal], -1), 3, 0)
-    scales = np.tile([0.75 * step, 0.2 * _TEMPLE, 0.15 * _TEMPLE], (len(points), 1))
+    scales = np.tile([0.75 * step, 0.2 * thick, 0.15 * thick], (len(points), 1))
     count = len(points)
     return frames_to_shell(points, rotation @ frame, scales, np.full(count, 0.95), np.tile(color, (count, 1)), np.zeros(count),
                      _ALWAYS, camera)

@@ -90,7 +90,7 @@ def _ring(head: HeadModel, camera: Camera) -> float:
 
 
 def picture_heights(head: HeadModel, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
-    """Height [H, W] over the head's origin of each pixel of `camera` at the skull's depth (metres), and its share of the torso."""
+    """Height [H, W] over the head's origin of each pixel of `camera` at the skull's depth (metres); its share of the torso."""
     height = _heights((camera.height, camera.width), camera, _ring(head, camera))
     x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
     return height, (x * x * (3 - 2 * x)).astype(np.float32)

@@ -29,6 +29,7 @@ _CROWN = 0.06  # height over the head's origin above which all that is not face 
 _UNLIKE = 25.0  # distance in Lab between colours of skin and of hair that tells them apart
 _MASS = 11  # crop pixels across which hair counts as a mass with a volume
 _SIGMA = 0.62  # of a splat over its distance to the next
+LAYERS = 2 * np.pi * _SIGMA**2  # splats over one place
 _COVERED = 0.5  # share of an ear's pixels that show hair from which it is covered
 NECK_CUT = -0.135  # mesh below it is left to the bust
 
@@ -215,6 +216,11 @@ def frames_to_shell(means, frame, scales, opacities, colors, torso, fade, camera
     splats = Splats(tensor(means), quats, tensor(scales), tensor(opacities), tensor(colors))
     fade = np.broadcast_to(np.float32(fade), (len(means), 2)).copy()
     return Shell(splats, frame[..., 2].astype(np.float32), fade, np.asarray(torso, np.float32))
+
+
+def layered(cover: np.ndarray) -> np.ndarray:
+    """Opacities of splats that overlap with their neighbours so that together they cover `cover` [N] of a pixel."""
+    return 1 - (1 - np.asarray(cover)) ** (1 / LAYERS)
 
 
 def _smooth(depth: np.ndarray) -> np.ndarray:
