@@ -41,7 +41,7 @@ class HeldOutConfig:
     """Whom the variants are measured on."""
 
     first_seed: int = option(900_000, 'Seed of the first held-out person', bounds=(0, 2**31 - 1))
-    people: int = option(10, 'How many', bounds=(1, 10_000))
+    people: int = option(8, 'How many', bounds=(1, 10_000))
     shots: int = option(6, 'Pictures of each in each setting', bounds=(1, 16))
     size: int = option(256, 'Side of the pictures', unit='px', bounds=(32, 1024))
     photo_size: int = option(512, 'Side of the photo', unit='px', bounds=(64, 2048))
