@@ -11,6 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 from scipy.spatial import cKDTree
 
+from sega_ros.avatar.curtain import hanging_arcs
+from sega_ros.avatar.relief import HANG_AHEAD, LOBE
 from sega_ros.camera import project
 from sega_ros.head.model import HeadModel
 from sega_ros.types import Camera, Region
@@ -94,7 +96,31 @@ def build_hull(
         return None
     means, alpha, phi = means[covered], alpha[covered], phi[covered]
     normals, spacing = _surface(means, skull.middle)
-    return Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin))
+    hull = Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin))
+    return _hung(hull, alpha > _FALLS, skull, camera, hair, color)
+
+
+def _hung(hull: Hull, behind: np.ndarray, skull: '_Skull', camera: Camera, hair: np.ndarray, color: np.ndarray) -> Hull:
+    """Let hair below the ears hang: there, arcs of `hanging_arcs` take the place of the hull's points `behind` [N]."""
+    height = skull.heights(hull.means)
+    at_ears = np.abs(height - LOBE) < 0.02
+    if not at_ears.any():
+        return hull
+    depth = float(np.quantile(hull.means[at_ears, 2] - skull.middle[2], 0.98))
+    top = int(np.argmax(skull.heights(skull.middle + np.c_[0, 1, 0] * (
+        np.arange(len(hair))[:, None] - skull.pixel[1]) * skull.metre) < LOBE))
+    last = np.flatnonzero(hair.any(1))[-1] + 1
+    if depth < 0.03 or top >= last:
+        return hull
+    ahead = skull.middle - [0, 0, HANG_AHEAD]
+    means, normals, colors = hanging_arcs(hair, color, camera, ahead, depth + HANG_AHEAD, top, last, _STEP)
+    if not len(means):
+        return hull
+    sides = [s for s in (-1, 1) if (np.sign(means[:, 0] - skull.middle[0]) == s).any()]
+    keep = ~(behind & (height < LOBE) & np.isin(np.sign(hull.means[:, 0] - skull.middle[0]), sides))
+    spacing = np.full(len(means), _STEP * skull.metre)
+    return Hull(*(np.concatenate([a[keep], b]) for a, b in (
+        (hull.means, means), (hull.normals, normals), (hull.spacing, spacing), (hull.colors, colors))))
 
 
 class _Skull:

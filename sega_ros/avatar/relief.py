@@ -17,9 +17,12 @@ from sega_ros.raster import TriangleBuffer
 from sega_ros.types import Camera, Region
 
 _CELL = 4  # crop pixels per cell of the grid the depth is solved on
-_ROUND_HEAD, _ROUND_TORSO = 1.0, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
+_ROUND_HEAD, _ROUND_TORSO, _ROUND_HANGING = 1.0, 0.2, 0.1  # depth of the relief: 1 is a sphere, a torso is flatter
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 _OVER_SCALP, _OVER_EARS = 0.05, 0.5  # weights of it
+# Hair that hangs falls before the ears, whose middle the skull's centre lies behind; fully so under the second of the heights.
+HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.03, 0.08, 0.02  # metres
+_HANGING_PIXELS = 0.002  # share of the crop that a side's hanging hair covers at least
 LOBE = -0.03  # height of the ears' lower end, metres
 # Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
 TORSO_BLEND = (-0.13, -0.07)
@@ -55,14 +58,16 @@ def solve_relief(
     ring_neck = float((camera.viewmat[:3, :3] @ joint + camera.viewmat[:3, 3])[2])
     height, torso = picture_heights(head, camera)
     torso_small = shrink(torso)
-    ring = ring_head + (ring_neck - ring_head) * torso_small
+    ahead = shrink(hang_ahead(hair, height))
+    ring = ring_head + (ring_neck - ring_head) * torso_small - ahead
     # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
     depth = cv2.resize(np.where(np.isfinite(buffer.depth), buffer.depth, ring_head), (size, size),
                        interpolation=cv2.INTER_NEAREST)
     on_mesh = (shrink(mesh & (photo.alpha > 0.5)) > 0.5) & person
     scalp = (shrink((buffer.face >= 0) & ~mesh) > 0.5) & person & (torso_small < 0.5)
     cell = ring_head / camera.fx * _CELL  # metres
-    roundness = _ROUND_HEAD + (_ROUND_TORSO - _ROUND_HEAD) * torso_small
+    flat = np.maximum(torso_small, ahead / HANG_AHEAD)
+    roundness = _ROUND_HEAD + (np.where(ahead > 0, _ROUND_HANGING, _ROUND_TORSO) - _ROUND_HEAD) * flat
     source = 4 * roundness * cell**2
     fixed = np.maximum(ring - depth - 0.002, 0) ** 2
     soft = np.maximum(ring - depth + _HAIR_THICKNESS, 0) ** 2
@@ -82,6 +87,18 @@ def head_centre(head: HeadModel) -> np.ndarray:
     """Centre of the skull [3], head frame: half of the crown's height, the middle of the scalp's depth."""
     scalp = head.v_template[np.unique(head.faces[head.face_region == Region.SCALP])]
     return np.array([0.0, scalp[:, 1].max() / 2, (scalp[:, 2].min() + scalp[:, 2].max()) / 2])
+
+
+def hang_ahead(hair: np.ndarray, height: np.ndarray) -> np.ndarray:
+    """Metres [H, W] by which the outline lies before the skull's centre where hair falls beside the ears, each side by itself."""
+    out = np.zeros(hair.shape, np.float32)
+    hanging = hair & (height < LOBE)
+    x = np.clip((_HANG_FROM - height) / (_HANG_FROM - _HANG_FULL), 0, 1)
+    middle = hair.shape[1] // 2
+    for side in (np.s_[:, :middle], np.s_[:, middle:]):
+        if hanging[side].sum() > _HANGING_PIXELS * hair.size:
+            out[side] = (HANG_AHEAD * x * x * (3 - 2 * x))[side]
+    return out
 
 
 def _ring(head: HeadModel, camera: Camera) -> float:

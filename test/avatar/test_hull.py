@@ -144,3 +144,21 @@ def test_skin_of_a_receding_hairline_does_not_go_on_at_the_sides(head):
     plain, told = (build_hull(head, head.v_template, centre, camera, hair, color, depth, skin=s) for s in (None, skin))
     assert (plain.colors[:, 0] > 0.7).mean() > 0.15
     assert (told.colors[:, 0] > 0.7).mean() < 0.2 * (plain.colors[:, 0] > 0.7).mean()
+
+
+def test_long_hair_hangs_from_the_outline_instead_of_following_the_neck(head):
+    """Below the ears its sides stay as wide as the photo shows them, from the outline back to the nape."""
+    camera, centre, hair, depth = photo_of_hair(head, extra=0.02)
+    rows, cols = np.mgrid[:SIZE[0], :SIZE[1]]
+    (middle,), z = project(centre[None], camera)
+    metre = z[0] / camera.fx
+    wide = 0.095 / metre
+    beside = (np.abs(cols + 0.5 - middle[0]) < wide) & (np.abs(cols + 0.5 - middle[0]) > 0.065 / metre)
+    low = (rows > middle[1]) & (rows < middle[1] + 0.16 / metre)
+    hull = build_hull(head, head.v_template, centre, camera, hair | beside & low, np.ones((*SIZE, 3), np.float32), depth)
+    points = to_head(hull.means, camera)
+    hangs = (points[:, 1] < -0.05) & (points[:, 1] > -0.075)
+    assert np.abs(points[hangs, 0]).max() == pytest.approx(0.095, abs=0.008)
+    behind = hangs & (points[:, 2] < -0.12)
+    assert behind.sum() > 30 and np.abs(points[behind, 0]).max() > 0.05, 'the nape is wide, too'
+    np.testing.assert_allclose(np.linalg.norm(hull.normals, axis=1), 1, atol=1e-6)
