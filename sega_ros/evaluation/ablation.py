@@ -37,7 +37,7 @@ class PeopleConfig:
     """Whom the variants train on."""
 
     first_seed: int = option(600_000, 'Seed of the first synthetic person', bounds=(0, 2**31 - 1))
-    people: int = option(140, 'How many; one in ten is kept for checks', bounds=(2, 100_000))
+    people: int = option(80, 'How many; one in ten is kept for checks', bounds=(2, 100_000))
     shots: int = option(12, 'Pictures of each besides the photo', bounds=(1, 64))
     size: int = option(256, 'Side of the pictures', unit='px', bounds=(32, 1024))
     photo_size: int = option(512, 'Side of the photo', unit='px', bounds=(64, 2048))
@@ -49,8 +49,8 @@ class BudgetConfig:
     """What every variant may spend; without a dynamic decoder the static one takes all the steps."""
 
     identity_steps: int = option(1000, 'Steps of the shared identity encoder, where no weights are given', bounds=(1, 10**6))
-    static_steps: int = option(700, 'Steps of stage static', bounds=(1, 10**6))
-    dynamic_steps: int = option(700, 'Steps of stage dynamic', bounds=(1, 10**6))
+    static_steps: int = option(400, 'Steps of stage static', bounds=(1, 10**6))
+    dynamic_steps: int = option(400, 'Steps of stage dynamic', bounds=(1, 10**6))
     shots: int = option(4, 'Pictures per step', bounds=(1, 64))
     rate: float = option(6e-4, 'Peak learning rate', bounds=(1e-7, 1.0))
     warm_up: int = option(50, 'Steps to reach it', bounds=(0, 10**6))

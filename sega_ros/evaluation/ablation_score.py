@@ -41,8 +41,8 @@ class HeldOutConfig:
     """Whom the variants are measured on."""
 
     first_seed: int = option(900_000, 'Seed of the first held-out person', bounds=(0, 2**31 - 1))
-    people: int = option(8, 'How many', bounds=(1, 10_000))
-    shots: int = option(6, 'Pictures of each in each setting', bounds=(1, 16))
+    people: int = option(6, 'How many', bounds=(1, 10_000))
+    shots: int = option(4, 'Pictures of each in each setting', bounds=(1, 16))
     size: int = option(256, 'Side of the pictures', unit='px', bounds=(32, 1024))
     photo_size: int = option(512, 'Side of the photo', unit='px', bounds=(64, 2048))
     texture_size: int = option(640, 'Side of the skin texture', unit='texels', bounds=(64, 2048))
