@@ -41,6 +41,7 @@ class Hull:
     normals: np.ndarray  # [N, 3] outward
     spacing: np.ndarray  # [N] metres to the neighbours
     colors: np.ndarray  # [N, 3]
+    front: np.ndarray  # [N] bool: under the hair that the photo shows
 
     def __len__(self) -> int:
         return len(self.means)
@@ -96,7 +97,7 @@ def build_hull(
         return None
     means, alpha, phi = means[covered], alpha[covered], phi[covered]
     normals, spacing = _surface(means, skull.middle)
-    hull = Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin))
+    hull = Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin), over_hair[covered])
     return _hung(hull, alpha > _FALLS, skull, camera, hair, color)
 
 
@@ -118,9 +119,9 @@ def _hung(hull: Hull, behind: np.ndarray, skull: '_Skull', camera: Camera, hair:
         return hull
     sides = [s for s in (-1, 1) if (np.sign(means[:, 0] - skull.middle[0]) == s).any()]
     keep = ~(behind & (height < LOBE) & np.isin(np.sign(hull.means[:, 0] - skull.middle[0]), sides))
-    spacing = np.full(len(means), _STEP * skull.metre)
+    spacing, front = np.full(len(means), _STEP * skull.metre), np.zeros(len(means), bool)
     return Hull(*(np.concatenate([a[keep], b]) for a, b in (
-        (hull.means, means), (hull.normals, normals), (hull.spacing, spacing), (hull.colors, colors))))
+        (hull.means, means), (hull.normals, normals), (hull.spacing, spacing), (hull.colors, colors), (hull.front, front))))
 
 
 class _Skull:

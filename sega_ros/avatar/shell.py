@@ -21,7 +21,8 @@ _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
 _WISP_FADE = (0.94, 0.985)  # likewise of what is drawn near the photo's own view only: 20 and 10 degrees off
-# Hair below this height (metres over the head's origin) stands off the skin: one sees its inside too, so it never fades.
+# Hair below this height (metres over the head's origin) stands off the skin, and so does what lies under the photo's hair,
+# which the decoders may lift: one sees its inside too, so it never fades.
 _HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
 _STEEP = 1.6  # slope of the relief from which its pixels are drawn flat
 _MAX_STRETCH = 1.2  # slope beyond which a splat grows no longer: it would smear from the side
@@ -195,7 +196,7 @@ def _wrap(hull: Hull, camera: Camera) -> Shell:
     sigma = _SIGMA * hull.spacing[:, None]
     scales = np.concatenate([sigma, sigma, 0.35 * sigma], 1)
     means = (hull.means - translation) @ rotation
-    fade = np.where(means[:, 1:2] < _HANGING, _ALWAYS, FADE)
+    fade = np.where((means[:, 1:2] < _HANGING) | hull.front[:, None], _ALWAYS, FADE)
     return frames_to_shell(means, frame, scales, np.full(len(hull), 0.95), hull.colors, np.zeros(len(hull)), fade, camera)
 
 

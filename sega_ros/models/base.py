@@ -20,14 +20,14 @@ from sega_ros.types import GaussianMap, Region, Shell, Splats
 # can tell: there colours stay close, and splats of the shell stay on their ray, so that the photo's view keeps its likeness.
 _OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
-_MAX_SCALE = 1.0  # natural logarithm
+_MAX_SCALE, _MAX_OPACITY = 1.0, 0.7  # natural logarithm; logit: skin must not become a veil
 # Bounds of colours that the photo does not show, of those that it shows well, and of eyes and mouth.
 _MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.7, 0.06, 0.1
 _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
 _PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
 _SHELL_OFFSET = 0.01  # metres
-_MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.04, 0.02  # metres along a ray: the relief only guesses depths; off the ray
+_MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.012  # metres along a ray: the relief only guesses depths; off the ray
 _MAX_SHELL_SCALE, _MAX_SHELL_OPACITY = 0.25, 1.0  # what is uncertain must not end as fog
 
 
@@ -95,7 +95,7 @@ def in_units(correction: Correction) -> Correction:
     """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray."""
     offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], 1)
     geometry = torch.cat([_bounded(offset, _OFFSET, _MAX_OFFSET), _ROTATION * rotation,
-                          _bounded(log_scale, _SCALE, _MAX_SCALE), _OPACITY * opacity], 1)
+                          _bounded(log_scale, _SCALE, _MAX_SCALE), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
     return Correction(geometry, _COLOR * correction.color)
 
 
@@ -174,7 +174,7 @@ def held_texels(change: GaussianMap, share: Tensor, layout: UvLayout) -> Gaussia
     limit = torch.where(painted, _MAX_PAINTED_COLOR, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
     firm = torch.where(painted, 1.0, share)
     loose = (1 - _FIRM * firm)[:, None]
-    return GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, loose[:, 0] * change.opacity,
+    return GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - firm) * change.opacity,
                        _bounded(change.color, 1.0, limit))
 
 
