@@ -20,7 +20,9 @@ from sega_ros.types import GaussianMap, Region, Shell, Splats
 # can tell: there colours stay close, and splats of the shell stay on their ray, so that the photo's view keeps its likeness.
 _OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
 _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
-_MAX_SCALE, _MAX_OPACITY = 1.0, 0.7  # natural logarithm; logit: skin must not become a veil
+# Natural logarithm; logit. Training looks from farther away than a display does: splats that shrink would close a surface there
+# and leave it open here, so they hardly may, nor may skin become a veil.
+_MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 1.0, 0.08, 0.5
 # Bounds of colours that the photo does not show, of those that it shows well, and of eyes and mouth.
 _MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.7, 0.06, 0.1
 _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
@@ -91,11 +93,16 @@ def _bounded(raw: Tensor, unit: float, limit: float | Tensor) -> Tensor:
     return limit * torch.tanh(raw * (unit / limit))
 
 
+def _grown(raw: Tensor, limit: float) -> Tensor:
+    """Change of log scales: up to `limit` larger, hardly smaller."""
+    return _bounded(raw.clamp_min(0), _SCALE, limit) + _bounded(raw.clamp_max(0), _SCALE, _MAX_SHRINK)
+
+
 def in_units(correction: Correction) -> Correction:
     """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray."""
     offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], 1)
     geometry = torch.cat([_bounded(offset, _OFFSET, _MAX_OFFSET), _ROTATION * rotation,
-                          _bounded(log_scale, _SCALE, _MAX_SCALE), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
+                          _grown(log_scale, _MAX_SCALE), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
     return Correction(geometry, _COLOR * correction.color)
 
 
@@ -194,7 +201,7 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     nearer = 1 - share[:, None] * move / distance
     logits = torch.logit(splats.opacities.clamp(0.02, 0.98))
     logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _MAX_SHELL_OPACITY)
-    scales = splats.scales * nearer * torch.exp(hair[:, None] * _bounded(scale, _SCALE, _MAX_SHELL_SCALE))
+    scales = splats.scales * nearer * torch.exp(hair[:, None] * _grown(scale, _MAX_SHELL_SCALE))
     limit = _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]
     colors = (splats.colors + _bounded(_COLOR * color, 1.0, limit)).clamp(0, 1)
     return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
