@@ -66,7 +66,7 @@ def astronaut():
 
 @dataclass(frozen=True)
 class Creation:
-    """A preview avatar of a real photo, and what its creation went through."""
+    """An avatar of a real photo at standard quality, and what its creation went through."""
 
     avatar: object  # sega_ros.avatar.avatar.Avatar
     parts: SimpleNamespace  # photo, fit, identity: what the first stages returned
@@ -75,7 +75,7 @@ class Creation:
 
 @pytest.fixture(scope='session')
 def creation(head, astronaut):
-    """Create one avatar (about ten seconds) for all tests that want a real one."""
+    """Create one avatar (about 20 seconds) for all tests that want a real one."""
     from sega_ros.avatar import create
     from sega_ros.tracking.embedding import landmark_embedding
 
@@ -93,12 +93,12 @@ def creation(head, astronaut):
                                ('identity', 'solve_personal_offset')):
             patch.setattr(create, function, keeping(name, getattr(create, function)))
         avatar = create.create_avatar(
-            astronaut, head=head, embedding=landmark_embedding(head), quality='preview', consent='public domain',
+            astronaut, head=head, embedding=landmark_embedding(head), quality='standard', consent='public domain',
             progress=lambda *report: reports.append(report))
     return Creation(avatar, parts, reports)
 
 
 @pytest.fixture(scope='session')
-def preview_avatar(creation):
+def real_avatar(creation):
     """The avatar of `creation`: don't change it."""
     return creation.avatar

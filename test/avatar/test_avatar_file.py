@@ -16,41 +16,41 @@ from sega_ros.types import GaussianMap, Splats
 
 
 @pytest.fixture
-def file(preview_avatar):
+def file(real_avatar):
     """Tensors and metadata of the real avatar, free to be damaged."""
-    tensors, metadata = avatar_to_tensors(preview_avatar)
+    tensors, metadata = avatar_to_tensors(real_avatar)
     return {k: np.array(v) for k, v in tensors.items()}, dict(metadata)
 
 
-def test_every_field_comes_back(preview_avatar):
-    loaded = tensors_to_avatar(*avatar_to_tensors(preview_avatar))
+def test_every_field_comes_back(real_avatar):
+    loaded = tensors_to_avatar(*avatar_to_tensors(real_avatar))
     for which in ('static', 'dynamic'):
         for name in GaussianMap.__dataclass_fields__:
-            a, b = getattr(getattr(preview_avatar, which), name), getattr(getattr(loaded, which), name)
+            a, b = getattr(getattr(real_avatar, which), name), getattr(getattr(loaded, which), name)
             assert b.dtype == torch.float32 and b.shape == a.shape
             # Half precision: eleven bits.
             torch.testing.assert_close(b, a, rtol=6e-4, atol=1e-6, msg=f'{which}.{name}')
     for name in Splats.__dataclass_fields__:
-        assert torch.equal(getattr(preview_avatar.shell.splats, name), getattr(loaded.shell.splats, name)), name
+        assert torch.equal(getattr(real_avatar.shell.splats, name), getattr(loaded.shell.splats, name)), name
     for f in fields(Identity):
-        a, b = getattr(preview_avatar.identity, f.name), getattr(loaded.identity, f.name)
+        a, b = getattr(real_avatar.identity, f.name), getattr(loaded.identity, f.name)
         np.testing.assert_allclose(b, np.asarray(a, np.float32), err_msg=f.name)
-    np.testing.assert_array_equal(loaded.shell.normals, preview_avatar.shell.normals)
-    np.testing.assert_array_equal(loaded.shell.torso, preview_avatar.shell.torso)
-    np.testing.assert_allclose(loaded.closed_lids, preview_avatar.closed_lids, atol=0.5 / 255 + 1e-6)
-    np.testing.assert_allclose(loaded.background, preview_avatar.background)
-    np.testing.assert_allclose(loaded.window, preview_avatar.window)
-    for f in fields(preview_avatar.photo_camera):
-        np.testing.assert_allclose(getattr(loaded.photo_camera, f.name), getattr(preview_avatar.photo_camera, f.name),
+    np.testing.assert_array_equal(loaded.shell.normals, real_avatar.shell.normals)
+    np.testing.assert_array_equal(loaded.shell.torso, real_avatar.shell.torso)
+    np.testing.assert_allclose(loaded.closed_lids, real_avatar.closed_lids, atol=0.5 / 255 + 1e-6)
+    np.testing.assert_allclose(loaded.background, real_avatar.background)
+    np.testing.assert_allclose(loaded.window, real_avatar.window)
+    for f in fields(real_avatar.photo_camera):
+        np.testing.assert_allclose(getattr(loaded.photo_camera, f.name), getattr(real_avatar.photo_camera, f.name),
                                    rtol=1e-6, err_msg=f.name)
     assert (loaded.head_model, loaded.head_model_version) == (
-        preview_avatar.head_model, preview_avatar.head_model_version)
-    assert loaded.warnings == preview_avatar.warnings and loaded.warnings
-    assert loaded.metadata.items() >= preview_avatar.metadata.items()
+        real_avatar.head_model, real_avatar.head_model_version)
+    assert loaded.warnings == real_avatar.warnings and loaded.warnings
+    assert loaded.metadata.items() >= real_avatar.metadata.items()
 
 
-def test_what_is_missing_stays_missing(preview_avatar):
-    plain = replace(preview_avatar, identity=Identity(preview_avatar.identity.shape), warnings=())
+def test_what_is_missing_stays_missing(real_avatar):
+    plain = replace(real_avatar, identity=Identity(real_avatar.identity.shape), warnings=())
     loaded = tensors_to_avatar(*avatar_to_tensors(plain))
     assert all(getattr(loaded.identity, f.name) is None for f in fields(Identity) if f.name != 'shape')
     assert loaded.warnings == ()
@@ -61,14 +61,14 @@ def test_a_second_round_trip_changes_nothing(file):
     assert tensors_to_bytes(*again) == tensors_to_bytes(*file)
 
 
-def test_file_size_and_metadata(preview_avatar, tmp_path):
-    entry = AvatarStore(tmp_path).save('ann', preview_avatar)
+def test_file_size_and_metadata(real_avatar, tmp_path):
+    entry = AvatarStore(tmp_path).save('ann', real_avatar)
     assert entry.size < 16_000_000
     assert entry.metadata['consent'] == 'public domain' and entry.metadata['synthetic'] is True
     assert entry.metadata['provenance'] == 'made by sega_ros from one photo of 512x512 px'
-    assert entry.metadata['format'] == FORMAT and entry.metadata['quality'] == 'preview'
+    assert entry.metadata['format'] == FORMAT and entry.metadata['quality'] == 'standard'
     loaded = AvatarStore(tmp_path).load('ann')
-    assert loaded.metadata['photo_psnr'] == preview_avatar.metadata['photo_psnr']
+    assert loaded.metadata['photo_psnr'] == real_avatar.metadata['photo_psnr']
 
 
 @pytest.mark.parametrize('key', [
@@ -148,10 +148,10 @@ def test_another_format_is_refused(file, version):
 
 
 @pytest.mark.parametrize('changes', [{'head_model': 'flame2023'}, {'head_model_version': '0'}])
-def test_another_head_model_is_refused(preview_avatar, head, changes):
-    other = replace(preview_avatar, **changes)
+def test_another_head_model_is_refused(real_avatar, head, changes):
+    other = replace(real_avatar, **changes)
     name, version = other.head_model, other.head_model_version
     with pytest.raises(HeadModelMismatchError,
                        match=re.escape(f'made for head model {name} {version}, loaded is {head.name} ')):
         check_head(other, head)
-    check_head(preview_avatar, head)
+    check_head(real_avatar, head)

@@ -35,7 +35,7 @@ def quick(monkeypatch, creation, head, astronaut):
 
 
 def test_the_face_is_the_photo_s(creation):
-    """The issue asks for 28 dB of a standard avatar; the preview has it too."""
+    """An avatar of standard quality looks like its photo."""
     assert creation.avatar.metadata['photo_psnr'] >= 28
 
 
@@ -81,7 +81,7 @@ def test_previews_are_pictures_that_approach_the_photo(creation):
 
 def test_metadata(creation):
     metadata = creation.avatar.metadata
-    assert metadata['quality'] == 'preview' and metadata['consent'] == 'public domain'
+    assert metadata['quality'] == 'standard' and metadata['consent'] == 'public domain'
     assert metadata['synthetic'] is True and metadata['created_ns'] > 1_600_000_000 * 10**9
     assert metadata['create_seconds'] > 0
     assert metadata['splats'] < 70_000

@@ -19,8 +19,8 @@ HEIGHT, WIDTH = SIZE
 
 
 @pytest.fixture(scope='module')
-def driver(preview_avatar, head):
-    return AvatarDriver(preview_avatar, head)
+def driver(real_avatar, head):
+    return AvatarDriver(real_avatar, head)
 
 
 def turned(expression, yaw):
@@ -50,12 +50,12 @@ def random_message(driver, seed):
 
 
 @pytest.fixture(scope='module')
-def parts(driver, preview_avatar, head):
+def parts(driver, real_avatar, head):
     """Pixels [H, W] of view `frontal` that show a region of the neutral head, by name."""
     from sega_ros.avatar.texture import mesh_buffer
 
     camera = driver.camera(driver.neutral(), View(size=SIZE))
-    identity = preview_avatar.identity
+    identity = real_avatar.identity
     vertices = Poser(head, identity.shape, v_offset=identity.v_offset).pose(driver.neutral().params)
     buffer = mesh_buffer(head, vertices, camera)
     region = np.where(buffer.face >= 0, head.face_region[np.maximum(buffer.face, 0)], 0)
@@ -81,13 +81,13 @@ def change(a, b):
 
 # --- a pure function --------------------------------------------------------------------------------------------------
 
-def test_a_frame_depends_on_its_arguments_alone(driver, preview_avatar, head):
+def test_a_frame_depends_on_its_arguments_alone(driver, real_avatar, head):
     """Buffers are shared between calls (splats, lid colours): nothing of one frame may show in the next."""
     messages = [random_message(driver, k) for k in range(3)]
     messages += [acting(driver, eyelids=[1, 1]), acting(driver, eyelids=[0, 1]), driver.neutral()]
     views = [View('free', SIZE, yaw=0.4), View('follow', SIZE), View('frontal', (64, 96)), View('input', SIZE)]
     jobs = [(m, v) for m in messages for v in views]
-    fresh = [AvatarDriver(preview_avatar, head).render(*job) for job in (jobs[0], jobs[13], jobs[18], jobs[20])]
+    fresh = [AvatarDriver(real_avatar, head).render(*job) for job in (jobs[0], jobs[13], jobs[18], jobs[20])]
     first = [driver.render(*job) for job in jobs]
     order = np.random.default_rng(0).permutation(len(jobs))
     for k in order:
@@ -103,19 +103,19 @@ def test_an_earlier_frame_is_not_overwritten(driver):
     np.testing.assert_array_equal(picture, copy)
 
 
-def test_driving_leaves_avatar_and_message_alone(driver, preview_avatar):
+def test_driving_leaves_avatar_and_message_alone(driver, real_avatar):
     message = random_message(driver, 7)
-    before = {k: v.copy() for k, v in avatar_to_tensors(preview_avatar)[0].items()}
+    before = {k: v.copy() for k, v in avatar_to_tensors(real_avatar)[0].items()}
     params = {k: v.copy() for k, v in vars(message.params).items()}
     driver.render(message, View('follow', SIZE))
-    for key, value in avatar_to_tensors(preview_avatar)[0].items():
+    for key, value in avatar_to_tensors(real_avatar)[0].items():
         np.testing.assert_array_equal(value, before[key], key)
     for key, value in vars(message.params).items():
         np.testing.assert_array_equal(value, params[key], key)
 
 
-def test_the_stored_avatar_gives_nearly_the_same_picture(driver, preview_avatar, head):
-    stored = AvatarDriver(tensors_to_avatar(*avatar_to_tensors(preview_avatar)), head)
+def test_the_stored_avatar_gives_nearly_the_same_picture(driver, real_avatar, head):
+    stored = AvatarDriver(tensors_to_avatar(*avatar_to_tensors(real_avatar)), head)
     message = random_message(driver, 3)
     difference = change(driver.render(message, View(size=SIZE)), stored.render(message, View(size=SIZE)))
     assert difference.mean() < 0.3 and np.quantile(difference, 0.999) <= 4, 'half precision: under a grey level'
@@ -220,8 +220,8 @@ def test_free_orbits(driver):
     assert project(nose, high)[0][1] > project(nose, low)[0][1] + 10, 'from above the nose points down'
 
 
-def test_distance(driver, preview_avatar):
-    photo = preview_avatar.photo_camera.viewmat
+def test_distance(driver, real_avatar):
+    photo = real_avatar.photo_camera.viewmat
     usual = float((photo[:3, :3] @ driver._neck + photo[:3, 3])[2])
     near, far, default = (driver.render(driver.neutral(), View('free', SIZE, distance=d, background=(0, 1, 0)))
                           for d in (usual, 2 * usual, None))
@@ -230,9 +230,9 @@ def test_distance(driver, preview_avatar):
     assert 0.15 < covered[1] / covered[0] < 0.5, 'twice as far: about a quarter, less what the frame cut off'
 
 
-def test_background(driver, preview_avatar):
+def test_background(driver, real_avatar):
     own, green = (driver.render(driver.neutral(), View(size=SIZE, background=b)) for b in (None, (0, 1, 0)))
-    np.testing.assert_allclose(own[0, 0], preview_avatar.background * 255, atol=1)
+    np.testing.assert_allclose(own[0, 0], real_avatar.background * 255, atol=1)
     assert green[0, 0].tolist() == [0, 255, 0]
     middle = (slice(HEIGHT // 2 - 20, HEIGHT // 2), slice(WIDTH // 2 - 10, WIDTH // 2 + 10))
     assert change(own[middle], green[middle]).max() <= 2, 'the face is opaque'
@@ -321,11 +321,11 @@ def test_bad_views(arguments, words):
 
 
 @pytest.mark.parametrize('changes', [{'head_model': 'flame2023'}, {'head_model_version': '0'}])
-def test_another_head_model_is_refused(driver, preview_avatar, head, changes):
+def test_another_head_model_is_refused(driver, real_avatar, head, changes):
     with pytest.raises(HeadModelMismatchError, match="expression message is for head model '.*use the same head model"):
         driver.render(replace(driver.neutral(), **changes), View(size=SIZE))
     with pytest.raises(HeadModelMismatchError, match='the avatar was made for head model'):
-        AvatarDriver(replace(preview_avatar, **changes), head)
+        AvatarDriver(replace(real_avatar, **changes), head)
 
 
 def test_too_many_coefficients_are_refused(driver):
@@ -336,14 +336,14 @@ def test_too_many_coefficients_are_refused(driver):
 
 # --- whose shape is tracked -------------------------------------------------------------------------------------------
 
-def test_driver_identity(preview_avatar, head, astronaut):
+def test_driver_identity(real_avatar, head, astronaut):
     from sega_ros.tracking.embedding import landmark_embedding
 
     embedding = landmark_embedding(head)
-    assert driver_identity(preview_avatar, head, embedding, astronaut) is preview_avatar.identity
-    assert driver_identity(preview_avatar, head, embedding, astronaut, choice='fit') is None
+    assert driver_identity(real_avatar, head, embedding, astronaut) is real_avatar.identity
+    assert driver_identity(real_avatar, head, embedding, astronaut, choice='fit') is None
     nobody = np.full((64, 64, 3), 128, np.uint8)
-    assert driver_identity(preview_avatar, head, embedding, nobody) is None
-    assert driver_identity(preview_avatar, head, embedding, nobody, choice='avatar') is preview_avatar.identity
+    assert driver_identity(real_avatar, head, embedding, nobody) is None
+    assert driver_identity(real_avatar, head, embedding, nobody, choice='avatar') is real_avatar.identity
     with pytest.raises(RequestError, match="driver identity 'me': wanted auto, avatar or fit"):
-        driver_identity(preview_avatar, head, embedding, astronaut, choice='me')
+        driver_identity(real_avatar, head, embedding, astronaut, choice='me')

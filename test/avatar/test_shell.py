@@ -228,9 +228,9 @@ def alpha_at(avatar, head, yaw):
 
 
 @pytest.mark.parametrize('yaw', [-30, -15, 0, 15, 30])
-def test_no_background_shows_through_the_head(preview_avatar, head, yaw):
+def test_no_background_shows_through_the_head(real_avatar, head, yaw):
     """Inside of the head's silhouette every pixel is covered: hair, ears and face leave no hole."""
-    alpha, camera = alpha_at(preview_avatar, head, yaw)
+    alpha, camera = alpha_at(real_avatar, head, yaw)
     filled = ndimage.binary_fill_holes(alpha > 0.5)
     # Down to the chin; the bust below has a collar with gaps of its own.
     chin = project(np.array([0.0, -0.075, 0.05]), camera)[0][1]
@@ -244,13 +244,13 @@ def test_no_background_shows_through_the_head(preview_avatar, head, yaw):
 
 
 @pytest.mark.parametrize('yaw', [-30, 30])
-def test_from_the_side_it_is_a_head_not_a_mask(preview_avatar, head, yaw):
+def test_from_the_side_it_is_a_head_not_a_mask(real_avatar, head, yaw):
     """The silhouette is about as wide as from the front: behind the face there is a head."""
     def width(a, camera):
         rows = [int(project(np.array([0.0, y, 0.0]), camera)[0][1]) for y in (0.03, 0.06)]
         return np.median((a[min(rows):max(rows)] > 0.5).sum(1))
 
-    ratio = width(*alpha_at(preview_avatar, head, yaw)) / width(*alpha_at(preview_avatar, head, 0))
+    ratio = width(*alpha_at(real_avatar, head, yaw)) / width(*alpha_at(real_avatar, head, 0))
     assert 0.85 < ratio < 1.35
 
 

@@ -39,9 +39,9 @@ def tracked(driver, seed):
 
 @pytest.mark.parametrize('kind', ['frontal', 'follow', 'input', 'free'])
 @pytest.mark.parametrize('seed', [0, 1])
-def test_rendered_from_the_serialised_message(preview_avatar, head, kind, seed):
-    sender = AvatarDriver(preview_avatar, head)
-    receiver = AvatarDriver(preview_avatar, head)
+def test_rendered_from_the_serialised_message(real_avatar, head, kind, seed):
+    sender = AvatarDriver(real_avatar, head)
+    receiver = AvatarDriver(real_avatar, head)
     sent = tracked(sender, seed)
     received, size = over_the_wire(sent)
     assert size <= 640
@@ -50,9 +50,9 @@ def test_rendered_from_the_serialised_message(preview_avatar, head, kind, seed):
     np.testing.assert_array_equal(receiver.render(received, view), sender.render(message_to_expression(sent), view))
 
 
-def test_rendered_from_the_serialised_avatar_and_message(preview_avatar, head):
+def test_rendered_from_the_serialised_avatar_and_message(real_avatar, head):
     """The avatar file, the message and the view: nothing else is needed on the other machine."""
-    stored = tensors_to_avatar(*avatar_to_tensors(preview_avatar))
+    stored = tensors_to_avatar(*avatar_to_tensors(real_avatar))
     again = tensors_to_avatar(*avatar_to_tensors(stored))
     sent = tracked(AvatarDriver(stored, head), 2)
     view = View('follow', (144, 160))
