@@ -177,7 +177,7 @@ def personal_avatar(
             branch = Branch.of_model(model, person.static.features, person.static.fine_features)
     settled = texels
     if config.steps:
-        settled, shell = add_residual(texels, shell, view, config, lambda share, picture: report(
+        settled, shell = add_residual(texels, shell, view, layout, config, lambda share, picture: report(
             'personalise', middle + (0.95 - middle) * share, picture()))
     # The residual is the same in every expression: it goes under the dynamic decoder's changes.
     residual = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in GaussianMap.__dataclass_fields__))

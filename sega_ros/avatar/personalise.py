@@ -8,10 +8,13 @@ detail that the decoders can't draw, and touches only what the photo shows well.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
+from torch.nn import functional as F
 
 from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.start import Start
@@ -43,6 +46,9 @@ class PersonaliseConfig:
     offset_rate: float = 3e-5  # metres per step
     # A Gaussian that may go anywhere explains the photo and ruins the side views: pulls to where it started.
     color_prior: float = 0.02
+    # Neighbours that differ explain one view's pixels and no other's: pulls to changes that are smooth, in UV and off the mesh.
+    smooth: float = 10.0
+    shell_smooth: float = 30.0
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
     # Shares of the residual that are kept. Less than all of it suits views far from the photo's, and costs likeness near it.
@@ -64,13 +70,27 @@ class View:
     offsets: Tensor  # [1, 3, 48, 48] of the photo's expression, metres
     others: Tensor  # [J, 3, 48, 48] of other expressions
 
-    def loss(self, splats: Splats, background: Tensor) -> Tensor:
-        """Error of `splats` against the matted person over a `background` [3]: neither colour nor opacity can borrow from it."""
-        alpha = torch.from_numpy(self.photo.alpha)[..., None]
-        target = torch.from_numpy(self.photo.color) * alpha + background * (1 - alpha)
-        image = rasterize(splats, self.camera, background=background).image
-        error = (image - target) * torch.from_numpy(self.photo.inside.astype(np.float32))[..., None]
+    def loss(self, splats: Splats, background: Tensor, *, step: int) -> Tensor:
+        """Error of `splats` against the matted person over a `background` [3]: neither colour nor opacity can borrow from it.
+
+        Every other step looks from farther away, at half the size: the renderer's blur has a fixed width in pixels, and what
+        is right at one size alone looks grainy or smeared on a display of another.
+        """
+        person, alpha, inside, camera = self._levels[step % len(self._levels)]
+        image = rasterize(splats, camera, background=background).image
+        error = (image - person - background * (1 - alpha)) * inside
         return error.abs().mean() + 2 * (error**2).mean()
+
+    @cached_property
+    def _levels(self) -> list[tuple[Tensor, Tensor, Tensor, Camera]]:
+        """Colour times matte, matte and valid pixels [H, W, ...] of the photo and their camera; whole, then half the size."""
+        alpha = self.photo.alpha[..., None].astype(np.float32)
+        maps = np.concatenate([self.photo.color * alpha, alpha, self.photo.inside[..., None]], -1).astype(np.float32)
+        whole = torch.from_numpy(maps)
+        half = F.avg_pool2d(whole.permute(2, 0, 1), 2).permute(1, 2, 0)
+        c = self.camera
+        small = replace(c, width=c.width // 2, height=c.height // 2, fx=c.fx / 2, fy=c.fy / 2, cx=c.cx / 2, cy=c.cy / 2)
+        return [(m[..., :3], m[..., 3:4], m[..., 4:], camera) for m, camera in ((whole, c), (half, small))]
 
 
 def tune_decoders(model: Sega, view: View, layout: UvLayout, config: PersonaliseConfig, progress: Progress) -> Sega:
@@ -94,7 +114,7 @@ def tune_decoders(model: Sega, view: View, layout: UvLayout, config: Personalise
         person = tuned.decode_person(base, layout)
         (texels,), _ = tuned.decode_frames(person, layout, view.offsets, lids)
         splats = place_person(texels, person.shell, view.start.frames, eye, fade=fade)
-        loss = view.loss(splats, torch.rand(3, generator=generator))
+        loss = view.loss(splats, torch.rand(3, generator=generator), step=step)
         k = step % len(view.others)
         found = _branch_output(tuned, person, view.others[k:k + 1])
         held = sum(((a - b[k:k + 1]) ** 2).mean() for a, b in zip(found, wanted, strict=True))
@@ -124,7 +144,7 @@ def _drift(now: GaussianMap, before: GaussianMap, where: Tensor) -> Tensor:
 
 
 def add_residual(
-    texels: GaussianMap, shell: Shell, view: View, config: PersonaliseConfig, progress: Progress,
+    texels: GaussianMap, shell: Shell, view: View, layout: UvLayout, config: PersonaliseConfig, progress: Progress,
 ) -> tuple[GaussianMap, Shell]:
     """Fit colours, sizes, opacities and small offsets to the photo; what it does not show keeps its start.
 
@@ -132,6 +152,7 @@ def add_residual(
         texels: [T, ...] at the photo's expression.
         shell: hair and bust.
         view: the photo.
+        layout: UV layout of the texels.
         config: steps and rates.
         progress: called with the share done and a function that gives the current picture (uint8 [H, W, 3]).
     """
@@ -166,11 +187,14 @@ def add_residual(
         on_mesh, loose = current()
         return place_person(on_mesh, loose, view.start.frames, eye, fade=fade)
 
+    pairs, hair_pairs = texel_pairs(layout), neighbour_pairs(shell.splats.means.numpy())
     generator = torch.Generator().manual_seed(0)
     for step in range(config.steps):
-        loss = view.loss(splats(), torch.rand(3, generator=generator))
+        loss = view.loss(splats(), torch.rand(3, generator=generator), step=step)
         prior = ((hold * (free['color'] - start['color'])**2).mean()
                  + config.color_prior * ((hair['colors'] - hair_start['colors'])**2).mean()
+                 + config.smooth * _roughness(free['color'] - start['color'], pairs)
+                 + config.shell_smooth * _roughness(hair['colors'] - hair_start['colors'], hair_pairs)
                  + config.shape_prior * ((free['log_scale'] - start['log_scale'])**2).mean()
                  + config.shape_prior * 0.1 * ((free['opacity'] - start['opacity'])**2).mean()
                  + config.offset_prior * (((free['offset'] - start['offset']) * 1000)**2).mean() * 1e-3)
@@ -186,6 +210,29 @@ def add_residual(
     on_mesh, loose = current()
     return _part_way(texels, on_mesh, config.trust), replace(
         loose, splats=_part_way(shell.splats, loose.splats, config.shell_trust))
+
+
+def _roughness(residual: Tensor, pairs: Tensor) -> Tensor:
+    """Mean squared difference of `residual` [N, 3] between neighbours `pairs` [2, K]."""
+    return (residual[pairs[0]] - residual[pairs[1]]).square().sum() / (3 * max(len(residual), 1))
+
+
+def texel_pairs(layout: UvLayout) -> Tensor:
+    """Texels [2, K] beside and above each other in UV, by index."""
+    rows, cols = layout.table.index
+    number = np.full((layout.size + 1, layout.size + 1), -1)
+    number[rows, cols] = np.arange(len(rows))
+    pairs = [np.stack([number[rows, cols], number[rows + dr, cols + dc]]) for dr, dc in ((0, 1), (1, 0))]
+    pairs = np.concatenate(pairs, 1)
+    return torch.from_numpy(pairs[:, pairs.min(0) >= 0])
+
+
+def neighbour_pairs(means: np.ndarray, count: int = 4) -> Tensor:
+    """Points [2, K] and their `count` nearest neighbours in `means` [N, 3], by index."""
+    if len(means) <= count:
+        return torch.zeros(2, 0, dtype=torch.int64)
+    near = cKDTree(means).query(means, count + 1)[1]
+    return torch.from_numpy(np.stack([near[:, :1].repeat(count, 1).ravel(), near[:, 1:].ravel()]))
 
 
 def shown_pixels(splats: Splats, camera: Camera) -> Tensor:

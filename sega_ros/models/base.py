@@ -175,14 +175,16 @@ def known_texels(base: Base, layout: UvLayout) -> Tensor:
 def held_texels(change: GaussianMap, share: Tensor, layout: UvLayout) -> GaussianMap:
     """Changes of texels [T, ...] bounded by how well the photo shows them, `share` [T] of `known_texels`.
 
-    In eyes and mouth, forms are the mesh's, and colours painted to go with the photo.
+    In the mouth, forms are the mesh's, and colours painted to go with the photo. Eyes stay as they are painted: people are
+    recognised by them, and a prior of synthetic eyes makes another person of a real one.
     """
-    painted = torch.from_numpy(np.isin(layout.region, _PAINTED)).to(share.device)
+    painted, eyes = (torch.from_numpy(np.isin(layout.region, r)).to(share.device) for r in (_PAINTED, Region.EYES))
     limit = torch.where(painted, _MAX_PAINTED_COLOR, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
     firm = torch.where(painted, 1.0, share)
     loose = (1 - _FIRM * firm)[:, None]
-    return GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - firm) * change.opacity,
+    held = GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - firm) * change.opacity,
                        _bounded(change.color, 1.0, limit))
+    return masked(held, ~eyes)
 
 
 def corrected_shell(base: Base, raw: Tensor) -> Shell:
