@@ -47,8 +47,8 @@ class PersonaliseConfig:
     # A Gaussian that may go anywhere explains the photo and ruins the side views: pulls to where it started.
     color_prior: float = 0.02
     # Neighbours that differ explain one view's pixels and no other's: pulls to changes that are smooth, in UV and off the mesh.
-    smooth: float = 10.0
-    shell_smooth: float = 30.0
+    smooth: float = 20.0
+    shell_smooth: float = 60.0
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
     # Shares of the residual that are kept. Less than all of it suits views far from the photo's, and costs likeness near it.
@@ -73,10 +73,10 @@ class View:
     def loss(self, splats: Splats, background: Tensor, *, step: int) -> Tensor:
         """Error of `splats` against the matted person over a `background` [3]: neither colour nor opacity can borrow from it.
 
-        Every other step looks from farther away, at half the size: the renderer's blur has a fixed width in pixels, and what
+        Every third step looks from farther away, at half the size: the renderer's blur has a fixed width in pixels, and what
         is right at one size alone looks grainy or smeared on a display of another.
         """
-        person, alpha, inside, camera = self._levels[step % len(self._levels)]
+        person, alpha, inside, camera = self._levels[step % 3 == 2]
         image = rasterize(splats, camera, background=background).image
         error = (image - person - background * (1 - alpha)) * inside
         return error.abs().mean() + 2 * (error**2).mean()

@@ -23,7 +23,6 @@ from sega_ros.types import Camera, FlameParams, Region
 
 # A texel's Gaussian: standard deviation over the texel's spacing along and across the surface, and thickness over it.
 _SIGMA, _THICKNESS = 0.62, 0.2
-_SHARPENING = 1  # rounds; more would follow the photo's noise
 # Where few texels share much surface, their Gaussians are larger; of the scalp's texels only every fourth is in use.
 _MAX_SIGMA = 0.008  # metres; the neck's lowest texels are ten times longer
 _LARGER = {Region.SCALP: 2.0, Region.EARS: 1.2, Region.NECK: 1.25}
@@ -73,7 +72,7 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
     eye = camera_centre(camera.viewmat)
     means = shell.splats.means.numpy()
     base = Base(
-        poser.rest, sharpened(unwrapped.color, layout), unwrapped.closed_lids, unwrapped.seen,
+        poser.rest, unwrapped.color, unwrapped.closed_lids, unwrapped.seen,
         facing(frames.positions, frames.rotmats[..., 2], eye).astype(np.float32), offset, _sizes(table, region),
         np.full(len(table), _OPAQUE, np.float32), np.asarray(params.eyelids, np.float32),
         eye.astype(np.float32), layout.offsets(vertices, poser.rest), _places(layout, vertices, camera, window),
@@ -81,21 +80,6 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
         shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], *window),
         facing(means, shell.normals, eye).astype(np.float32))
     return Start(base, table, frames, buffer, painted, bare, glasses)
-
-
-def sharpened(color: np.ndarray, layout: UvLayout) -> np.ndarray:
-    """Colours [T, 3] whose Gaussians, blurred into each other, look like `color` (Van Cittert's iteration)."""
-    import cv2
-
-    rows, cols = layout.table.index
-    grid = np.zeros((layout.size, layout.size, 4), np.float32)
-    grid[rows, cols, 3] = 1
-    out = color.astype(np.float32)
-    for _ in range(_SHARPENING):
-        grid[rows, cols, :3] = out
-        blurred = cv2.GaussianBlur(grid, (5, 5), _SIGMA, borderType=cv2.BORDER_CONSTANT)[rows, cols]
-        out = np.clip(out + color - blurred[:, :3] / blurred[:, 3:], 0, 1)
-    return out
 
 
 def _in_crop(photo: Photo) -> np.ndarray:

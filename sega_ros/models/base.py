@@ -23,8 +23,8 @@ _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 # Natural logarithm; logit. Training looks from farther away than a display does: splats that shrink would close a surface there
 # and leave it open here, so they hardly may, nor may skin become a veil.
 _MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 1.0, 0.08, 0.5
-# Bounds of colours that the photo does not show, of those that it shows well, and of eyes and mouth.
-_MAX_COLOR, _MAX_KNOWN_COLOR, _MAX_PAINTED_COLOR = 0.7, 0.06, 0.1
+# Bounds of colours that the photo does not show, and of those that it shows well.
+_MAX_COLOR, _MAX_KNOWN_COLOR = 0.7, 0.06
 _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
 _PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
@@ -175,16 +175,15 @@ def known_texels(base: Base, layout: UvLayout) -> Tensor:
 def held_texels(change: GaussianMap, share: Tensor, layout: UvLayout) -> GaussianMap:
     """Changes of texels [T, ...] bounded by how well the photo shows them, `share` [T] of `known_texels`.
 
-    In the mouth, forms are the mesh's, and colours painted to go with the photo. Eyes stay as they are painted: people are
-    recognised by them, and a prior of synthetic eyes makes another person of a real one.
+    Eyes and the inside of the mouth stay as they are painted to go with the photo: they are the dynamic decoder's. People are
+    recognised by them, and what is true of synthetic ones in all expressions makes another person of a real one.
     """
-    painted, eyes = (torch.from_numpy(np.isin(layout.region, r)).to(share.device) for r in (_PAINTED, Region.EYES))
-    limit = torch.where(painted, _MAX_PAINTED_COLOR, _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
-    firm = torch.where(painted, 1.0, share)
-    loose = (1 - _FIRM * firm)[:, None]
-    held = GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - firm) * change.opacity,
+    painted = torch.from_numpy(np.isin(layout.region, _PAINTED)).to(share.device)
+    limit = (_MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
+    loose = (1 - _FIRM * share)[:, None]
+    held = GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - share) * change.opacity,
                        _bounded(change.color, 1.0, limit))
-    return masked(held, ~eyes)
+    return masked(held, ~painted)
 
 
 def corrected_shell(base: Base, raw: Tensor) -> Shell:
