@@ -23,6 +23,7 @@ _ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
 # Natural logarithm; logit. Training looks from farther away than a display does: splats that shrink would close a surface there
 # and leave it open here, so they hardly may, nor may skin become a veil.
 _MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 1.0, 0.08, 0.5
+FRAME_GROWTH = 0.25  # the photo's own expression is subtracted: what grows there shrinks in all others
 # Bounds of colours that the photo does not show, and of those that it shows well.
 _MAX_COLOR, _MAX_KNOWN_COLOR = 0.7, 0.06
 _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo shows it well
@@ -98,11 +99,14 @@ def _grown(raw: Tensor, limit: float) -> Tensor:
     return _bounded(raw.clamp_min(0), _SCALE, limit) + _bounded(raw.clamp_max(0), _SCALE, _MAX_SHRINK)
 
 
-def in_units(correction: Correction) -> Correction:
-    """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray."""
+def in_units(correction: Correction, *, growth: float = _MAX_SCALE) -> Correction:
+    """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray.
+
+    `growth` bounds how much larger splats become, as a logarithm: `FRAME_GROWTH` for the dynamic decoder.
+    """
     offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], 1)
     geometry = torch.cat([_bounded(offset, _OFFSET, _MAX_OFFSET), _ROTATION * rotation,
-                          _grown(log_scale, _MAX_SCALE), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
+                          _grown(log_scale, growth), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
     return Correction(geometry, _COLOR * correction.color)
 
 

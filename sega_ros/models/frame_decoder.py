@@ -9,7 +9,7 @@ from torch import Tensor
 from sega_ros.errors import RequestError
 from sega_ros.head.atlas import build_atlas
 from sega_ros.head.model import HeadModel
-from sega_ros.models.base import in_units
+from sega_ros.models.base import FRAME_GROWTH, in_units
 from sega_ros.models.deformation_vae import DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
 from sega_ros.models.frame_kernel import write_texels
@@ -119,6 +119,6 @@ class FrameDecoder:
         with torch.inference_mode():
             offsets = torch.from_numpy(self._offsets)
             deformation = self._deformation(offsets)
-            change = in_units(self._dynamic(self._features, self._fine, deformation.feature, offsets))
+            change = in_units(self._dynamic(self._features, self._fine, deformation.feature, offsets), growth=FRAME_GROWTH)
         write_texels(change.geometry[0].numpy(), change.color[0].numpy(), deformation.displacement[0].numpy(), self._xy,
                      self._start[:11], self.color, self._index, out)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sega_ros.models.base import (
+    FRAME_GROWTH,
     Base,
     added,
     at_texels,
@@ -111,7 +112,7 @@ class Sega(nn.Module):
         with precision(self.device, self.mixed):
             deformation = self.deformation(offsets, sample=sample)
             frame = self.dynamic(features, fine, deformation.feature, offsets)
-        frame = in_units(frame)
+        frame = in_units(frame, growth=FRAME_GROWTH)
         moved = sample_at(deformation.displacement, xy[None].expand(count, -1, -1))
         mask = dynamic if self.config.dynamic.regions == 'face' else torch.ones_like(dynamic)
         changes = []
