@@ -40,10 +40,13 @@ class Session:
             for image in reader:
                 yield image, 1
             return
-        start, written = time.monotonic(), 0
+        start, written = None, 0
         for image in reader:
-            # A camera that is read more slowly than it runs drops frames; repeating keeps the clip in real time.
-            due = int((time.monotonic() - start) * reader.fps) + 1
+            now = time.monotonic()
+            start = now if start is None else start
+            # A camera that is read more slowly than it runs drops frames; repeating keeps the clip in real time. Rounded:
+            # a frame that comes up to half a period early or late still has a place of its own.
+            due = round((now - start) * reader.fps) + 1
             due = min(due, int(self._seconds * reader.fps))
             if due > written:
                 yield image, due - written

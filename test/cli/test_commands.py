@@ -1,6 +1,7 @@
 """`sega render` and `sega drive` on a stored avatar; what is written is read back with OpenCV."""
 
 import json
+import time
 
 import cv2
 import numpy as np
@@ -97,7 +98,7 @@ def test_another_head_model_is_refused(capsys, tmp_path, plain_avatar):
 
 
 class StoppingCamera:
-    """A camera of 20 Hz that delivers some frames and then stops."""
+    """A camera of 20 Hz (each frame up to 10 ms early or late) that delivers some frames and then stops."""
 
     is_camera, source, size, fps, frame_count = True, 0, (200, 240), 20.0, None
 
@@ -115,7 +116,11 @@ class StoppingCamera:
         pass
 
     def __iter__(self):
-        return iter(self._frames)
+        start = time.monotonic()
+        for k, frame in enumerate(self._frames):
+            early = 0.01 if k % 2 else -0.01
+            time.sleep(max(0.0, start + k / self.fps - early - time.monotonic()))
+            yield frame
 
     def peek(self):
         return self._frames[0]
