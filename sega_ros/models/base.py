@@ -19,7 +19,8 @@ from sega_ros.types import GaussianMap, Region, Shell, Splats
 # Raw network outputs to units: a raw 1 is a noticeable change of each. What the photo shows is known better than any prior
 # can tell: there colours stay close, and splats of the shell stay on their ray, so that the photo's view keeps its likeness.
 _OFFSET, _MAX_OFFSET = 0.001, 0.003  # metres
-_ROTATION, _SCALE, _OPACITY, _COLOR = 0.1, 0.3, 1.0, 0.1
+_ROTATION, _SCALE, _OPACITY, COLOR_UNIT = 0.1, 0.3, 1.0, 0.1
+_UNBOUNDED = 1e4
 # Natural logarithm; logit. Training looks from farther away than a display does: splats that shrink would close a surface there
 # and leave it open here, so they hardly may, nor may skin become a veil.
 _MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 0.4, 0.08, 0.5
@@ -94,20 +95,29 @@ def _bounded(raw: Tensor, unit: float, limit: float | Tensor) -> Tensor:
     return limit * torch.tanh(raw * (unit / limit))
 
 
+def raw_units(growth: float = _MAX_SCALE) -> np.ndarray:
+    """Unit and bounds of the raw geometry maps, as `in_units` applies them: [3, 11] (unit; bound above zero; bound below).
+
+    A raw value r becomes bound * tanh(r * unit / bound). `growth` bounds how much larger splats become, as a logarithm:
+    `FRAME_GROWTH` for the dynamic decoder. Rotations are not bounded.
+    """
+    offset = (_OFFSET, _MAX_OFFSET, _MAX_OFFSET)
+    rotation = (_ROTATION, _UNBOUNDED, _UNBOUNDED)
+    scale = (_SCALE, growth, _MAX_SHRINK)  # up to `growth` larger, hardly smaller
+    return np.array([offset] * 3 + [rotation] * 4 + [scale] * 3 + [(_OPACITY, _MAX_OPACITY, _MAX_OPACITY)], np.float32).T.copy()
+
+
 def _grown(raw: Tensor, limit: float) -> Tensor:
     """Change of log scales: up to `limit` larger, hardly smaller."""
     return _bounded(raw.clamp_min(0), _SCALE, limit) + _bounded(raw.clamp_max(0), _SCALE, _MAX_SHRINK)
 
 
 def in_units(correction: Correction, *, growth: float = _MAX_SCALE) -> Correction:
-    """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray.
-
-    `growth` bounds how much larger splats become, as a logarithm: `FRAME_GROWTH` for the dynamic decoder.
-    """
-    offset, rotation, log_scale, opacity = correction.geometry.split([3, 4, 3, 1], 1)
-    geometry = torch.cat([_bounded(offset, _OFFSET, _MAX_OFFSET), _ROTATION * rotation,
-                          _grown(log_scale, growth), _bounded(opacity, _OPACITY, _MAX_OPACITY)], 1)
-    return Correction(geometry, _COLOR * correction.color)
+    """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray (`raw_units`)."""
+    raw = correction.geometry
+    unit, above, below = torch.from_numpy(raw_units(growth)).to(raw)[..., None, None]
+    limit = torch.where(raw > 0, above, below)
+    return Correction(limit * torch.tanh(raw * (unit / limit)), COLOR_UNIT * correction.color)
 
 
 def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianMap:
@@ -208,7 +218,7 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _MAX_SHELL_OPACITY)
     scales = splats.scales * nearer * torch.exp(hair[:, None] * _grown(scale, _MAX_SHELL_SCALE))
     limit = _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]
-    colors = (splats.colors + _bounded(_COLOR * color, 1.0, limit)).clamp(0, 1)
+    colors = (splats.colors + _bounded(COLOR_UNIT * color, 1.0, limit)).clamp(0, 1)
     return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sega_ros.models.layers import conv
 
 SIDE = 48  # texels of its UV maps
-_UNIT = 100.0  # metres to the network's unit, centimetres
+UNIT = 100.0  # metres to the network's unit, centimetres
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class DeformationVAE(nn.Module):
 
     def encode(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance [B, latent] of `offsets` [B, 3, 48, 48], metres in the head frame."""
-        mean, log_variance = self.encoder(_UNIT * offsets).float().chunk(2, 1)
+        mean, log_variance = self.encoder(UNIT * offsets).float().chunk(2, 1)
         return mean, log_variance.clamp(-8, 4)
 
     def forward(self, offsets: Tensor, *, sample: bool = False) -> Deformation:
@@ -67,13 +67,13 @@ class DeformationVAE(nn.Module):
         feature = mean + torch.randn_like(mean) * (0.5 * log_variance).exp() if sample else mean
         displacement, reconstruction = self.decoder(feature).float().chunk(2, 1)
         limit = self.config.max_displacement
-        displacement = limit * torch.tanh(displacement / (_UNIT * limit))
-        return Deformation(feature, displacement, reconstruction / _UNIT, mean, log_variance)
+        displacement = limit * torch.tanh(displacement / (UNIT * limit))
+        return Deformation(feature, displacement, reconstruction / UNIT, mean, log_variance)
 
 
 def vae_loss(deformation: Deformation, offsets: Tensor, valid: Tensor, *, kl: float = 1e-3) -> Tensor:
     """Reconstruction in cm^2 over `valid` [48, 48], plus `kl` times the divergence from a unit Gaussian per feature."""
-    error = ((_UNIT * (deformation.reconstruction - offsets)) ** 2).sum(1)  # [B, 48, 48]
+    error = ((UNIT * (deformation.reconstruction - offsets)) ** 2).sum(1)  # [B, 48, 48]
     mean, log_variance = deformation.mean, deformation.log_variance
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
     return (error * valid).sum() / (valid.sum() * len(offsets)) + kl * divergence

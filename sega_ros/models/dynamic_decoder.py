@@ -9,10 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sega_ros.models.deformation_vae import UNIT
 from sega_ros.models.layers import conv
 from sega_ros.models.static_decoder import GEOMETRY, SIDE, Correction, split_maps
-
-_UNIT = 100.0  # metres to centimetres
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class DynamicDecoder(nn.Module):
             offsets: [B, 3, 48, 48] posed offsets in UV, metres.
         """
         scale, shift = self.expression(feature)[..., None, None].chunk(2, 1)  # [B, w, 1, 1]
-        x = self.enter(torch.cat([features, (_UNIT * offsets).to(features.dtype)], 1))  # w at 48
+        x = self.enter(torch.cat([features, (UNIT * offsets).to(features.dtype)], 1))  # w at 48
         x = F.silu(x * (1 + scale) + shift)
         for layer in self.body:
             x = x + F.silu(layer(x))

@@ -4,15 +4,17 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sega_ros.errors import RequestError
 from sega_ros.head.atlas import build_atlas
 from sega_ros.head.model import HeadModel
-from sega_ros.models.base import FRAME_GROWTH, in_units
-from sega_ros.models.deformation_vae import DeformationConfig, DeformationVAE
+from sega_ros.models.base import COLOR_UNIT, FRAME_GROWTH, raw_units
+from sega_ros.models.deformation_vae import UNIT, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
-from sega_ros.models.frame_kernel import write_texels
+from sega_ros.models.frame_kernel import finish_maps, needed_cells, write_texels
+from sega_ros.models.layers import has_matrix_units
 from sega_ros.models.static_decoder import COARSE, SIDE
 from sega_ros.types import check_shape
 
@@ -82,6 +84,7 @@ class FrameDecoder:
 
     def __init__(
         self, branch: Branch, head: HeadModel, rest: np.ndarray, *, xy: np.ndarray, index: np.ndarray, start: np.ndarray,
+        dtype: torch.dtype | None = None,
     ):
         """Prepare.
 
@@ -92,12 +95,16 @@ class FrameDecoder:
             xy: [K, 2] places of the dynamic texels in UV, -1 to 1.
             index: [K] their columns in the buffer that `write` fills.
             start: [14, K] their own parameters before activation (offset, rotation, log scale, opacity, colour).
+            dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
-        self._deformation, self._dynamic = _build(branch)
-        # The order in memory that convolutions of few channels like best.
-        order = {'memory_format': torch.channels_last}
-        self._dynamic.to(**order)
-        self._features, self._fine = (x[None].contiguous(**order) for x in (branch.features, branch.fine_features))
+        deformation, dynamic = _build(branch)
+        self._dtype = dtype or (torch.bfloat16 if has_matrix_units() else torch.float32)
+        self._deformation = _FastDeformation(deformation, self._dtype)
+        self._dynamic = _FastDecoder(dynamic, branch, self._dtype)
+        self._units = raw_units(FRAME_GROWTH)
+        self._map_cells = needed_cells(xy, SIDE)
+        basis = dynamic.basis.detach().flatten(2)[..., self._map_cells]
+        self._basis = np.ascontiguousarray(basis.permute(2, 0, 1).numpy())  # [M, 8, 23]
         atlas = build_atlas(head, COARSE)
         rows, cols = np.nonzero(atlas.dynamic)
         face = atlas.face[rows, cols]
@@ -117,8 +124,76 @@ class FrameDecoder:
         rows, cols = self._cells
         self._offsets[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
         with torch.inference_mode():
-            offsets = torch.from_numpy(self._offsets)
-            deformation = self._deformation(offsets)
-            change = in_units(self._dynamic(self._features, self._fine, deformation.feature, offsets), growth=FRAME_GROWTH)
-        write_texels(change.geometry[0].numpy(), change.color[0].numpy(), deformation.displacement[0].numpy(), self._xy,
-                     self._start[:11], self.color, self._index, out)
+            offsets = torch.from_numpy(self._offsets).contiguous(memory_format=torch.channels_last)
+            feature, displacement = self._deformation(offsets)
+            maps, share = (x.numpy() for x in self._dynamic(feature, offsets))
+        finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
+        write_texels(maps, displacement[0].numpy(), COLOR_UNIT, self._xy, self._start[:11], self.color, self._index,
+                     out)
+
+
+class _FastDeformation:
+    """`DeformationVAE.forward` without the reconstruction; only the convolutions in the given precision."""
+
+    def __init__(self, vae: DeformationVAE, dtype: torch.dtype):
+        self._dtype, self._limit = dtype, vae.config.max_displacement
+        *down, _, last = vae.encoder
+        self._down = nn.Sequential(*down).to(dtype, memory_format=torch.channels_last)
+        self._mean = last.weight[:vae.config.latent].contiguous(), last.bias[:vae.config.latent]
+        first, act, shape, *up, out, shuffle = vae.decoder
+        self._first = nn.Sequential(first, act, shape)
+        half = out.out_channels // 2  # the rest is the reconstruction
+        self._up = nn.Sequential(*up).to(dtype, memory_format=torch.channels_last)
+        self._out = [x.to(dtype).contiguous() for x in (out.weight[:half], out.bias[:half])]
+        self._shuffle = shuffle
+
+    def __call__(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature [1, latent] and displacement [1, 3, 48, 48] of posed offsets [1, 3, 48, 48] (channels last); metres."""
+        x = self._down((UNIT * offsets).to(self._dtype))
+        feature = F.linear(x.flatten(1).float(), *self._mean)
+        x = self._up(self._first(feature).to(self._dtype, memory_format=torch.channels_last))
+        x = self._shuffle(F.conv2d(x, *self._out, padding=1)).float()
+        return feature, self._limit * torch.tanh(x / (UNIT * self._limit))
+
+
+class _FastDecoder:
+    """`DynamicDecoder.forward` of one person, channels last, in bfloat16 where that is faster.
+
+    What convolutions make of the identity's features is the same in every frame: it is added as a constant.
+    """
+
+    def __init__(self, decoder: DynamicDecoder, branch: Branch, dtype: torch.dtype):
+        self._decoder, self._dtype = decoder, dtype
+        f, v = len(branch.features), decoder.config.fine_width
+
+        def ready(x: Tensor) -> Tensor:
+            return x.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+
+        def parts(layer: nn.Conv2d, at: int) -> tuple[Tensor, Tensor]:
+            return layer.weight[:, :at], layer.weight[:, at:]
+
+        own, self._enter = parts(decoder.enter, f)
+        self._fine, own_fine = parts(decoder.fine, v)
+        self._entered = ready(F.conv2d(branch.features[None], own, decoder.enter.bias, padding=1))
+        self._refined = ready(F.conv2d(branch.fine_features[None], own_fine, decoder.fine.bias, padding=1))
+        self._enter, self._fine = ready(self._enter), ready(self._fine)
+        self._layers = [(ready(layer.weight), layer.bias.to(dtype))
+                        for layer in (*decoder.body, decoder.rise, decoder.to_maps)]
+
+    def __call__(self, feature: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode an expression feature [1, latent] and posed offsets [1, 3, 48, 48] (channels last), metres.
+
+        Returns:
+            Raw maps [96, 96, 23] float32 without the images of change, and how much of each of these comes to them [8].
+        """
+        d, dtype = self._decoder, self._dtype
+        scale, shift = d.expression(feature)[..., None, None].to(dtype).chunk(2, 1)
+        x = F.conv2d((UNIT * offsets).to(dtype), self._enter, padding=1).add_(self._entered)  # w at 48
+        x = F.silu(x.mul_(1 + scale).add_(shift), inplace=True)
+        *body, rise, to_maps = self._layers
+        for weight, bias in body:
+            x = F.silu(F.conv2d(x, weight, bias, padding=1), inplace=True).add_(x)
+        x = F.silu(F.pixel_shuffle(F.conv2d(x, *rise, padding=1), 2), inplace=True)  # v at 96
+        x = F.silu(F.conv2d(x, self._fine, padding=1).add_(self._refined), inplace=True)
+        maps = F.conv2d(x, *to_maps, padding=1)[0].permute(1, 2, 0)
+        return maps.float().contiguous(), d.linear(feature)[0]

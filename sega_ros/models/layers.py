@@ -55,6 +55,11 @@ def sample_at(maps: Tensor, xy: Tensor) -> Tensor:
     return picked.squeeze(-1).transpose(1, 2)
 
 
+def has_matrix_units() -> bool:
+    """Whether this CPU multiplies matrices of bfloat16 in units of their own (AMX): without, it gains nothing."""
+    return bool(getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)())
+
+
 def precision(device: torch.device, mixed: bool) -> AbstractContextManager:
     """Context in which convolutions and matrix products run in bfloat16, if `mixed`."""
     return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()

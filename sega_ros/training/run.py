@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from sega_ros.errors import DatasetError, RequestError
+from sega_ros.models.layers import has_matrix_units
 from sega_ros.training.state import load_state, save_state
 
 CHECKPOINT = 'checkpoint.safetensors'
@@ -86,9 +87,8 @@ def pick_device(name: str) -> torch.device:
 
 
 def runs_mixed(config: RunConfig, device: torch.device) -> bool:
-    """Whether the networks run in bfloat16: without units for it, it gains nothing on a CPU."""
-    has_units = getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)
-    return config.mixed and (device.type == 'cuda' or has_units())
+    """Whether the networks run in bfloat16."""
+    return config.mixed and (device.type == 'cuda' or has_matrix_units())
 
 
 T = TypeVar('T')

@@ -1,0 +1,86 @@
+"""The driver's fast branch computes what the trained networks compute."""
+
+import numpy as np
+import pytest
+import torch
+
+from sega_ros.head.skinning import Poser
+from sega_ros.models.base import FRAME_GROWTH, at_texels, in_units, raw_units
+from sega_ros.models.frame_decoder import Branch, FrameDecoder
+from sega_ros.models.frame_kernel import finish_maps
+from sega_ros.models.sega import Sega, SegaConfig
+from sega_ros.models.static_decoder import Correction
+from sega_ros.models.uv import UvLayout
+
+
+@pytest.fixture(scope='module')
+def layout(head):
+    return UvLayout.build(head)
+
+
+@pytest.fixture(scope='module')
+def model():
+    """Networks that do something: fresh ones start close to zero."""
+    torch.manual_seed(0)
+    model = Sega(SegaConfig()).eval().requires_grad_(False)
+    for p in (*model.dynamic.to_maps.parameters(), model.dynamic.basis):
+        p.add_(0.3 * torch.randn_like(p))
+    return model
+
+
+
+
+def decoded(head, layout, model, dtype, vertices, rest):
+    """Texels [14, T] of the fast path, and what the module gives for them [T, 14]."""
+    generator = torch.Generator().manual_seed(1)
+    config = model.config
+    features = torch.randn(1, config.static.features, 48, 48, generator=generator)
+    fine = torch.randn(1, config.static.fine_features, 96, 96, generator=generator)
+    branch = Branch.of_model(model, features, fine)
+    count = len(layout.xy)
+    start = torch.randn(14, count, generator=generator)
+    start[11:] = torch.rand(3, count, generator=generator)
+    fast = FrameDecoder(branch, head, rest, xy=layout.xy.numpy(), index=np.arange(count), start=start.numpy(), dtype=dtype)
+    out = np.zeros((14, count), np.float32)
+    fast.write(vertices, out)
+    offsets = torch.from_numpy(layout.offsets(vertices, rest))[None] * torch.from_numpy(layout.coarse.dynamic)
+    deformation = model.deformation(offsets)
+    change = at_texels(in_units(model.dynamic(features, fine, deformation.feature, offsets), growth=FRAME_GROWTH), layout)
+    moved = torch.nn.functional.grid_sample(deformation.displacement, layout.xy[None, :, None], align_corners=False,
+                                            padding_mode='border')[0, :, :, 0].T
+    parts = [change.offset + moved, change.rotation, change.log_scale, change.opacity[:, None], change.color]
+    raw = start.T + torch.cat(parts, 1)
+    wanted = torch.cat([raw[:, :3], torch.nn.functional.normalize(raw[:, 3:7], dim=-1), raw[:, 7:10].exp(),
+                        raw[:, 10:11].sigmoid(), raw[:, 11:].clamp(0, 1)], 1)
+    return out.T, wanted.numpy()
+
+
+def test_float32_is_the_module(head, layout, model):
+    poser = Poser(head, np.zeros(head.n_shape, np.float32))
+    rest = poser.rest
+    vertices = rest + 0.004 * np.random.default_rng(0).standard_normal(rest.shape).astype(np.float32)
+    found, wanted = decoded(head, layout, model, torch.float32, vertices, rest)
+    assert np.ptp(wanted[:, 11:]) > 0.5
+    np.testing.assert_allclose(found[:, :3], wanted[:, :3], atol=1e-6 + 1e-4 * 0.003)
+    np.testing.assert_allclose(found[:, 3:], wanted[:, 3:], atol=1e-3)
+
+
+def test_bfloat16_is_close(head, layout, model):
+    poser = Poser(head, np.zeros(head.n_shape, np.float32))
+    rest = poser.rest
+    vertices = rest + 0.004 * np.random.default_rng(0).standard_normal(rest.shape).astype(np.float32)
+    found, wanted = decoded(head, layout, model, torch.bfloat16, vertices, rest)
+    error = np.sqrt(((found - wanted) ** 2)[:, 11:].mean())
+    assert 20 * np.log10(1 / error) > 45  # of colours in [0, 1]; these networks are much wilder than trained ones
+
+
+def test_bounds_are_the_module_s():
+    """`finish_maps` bounds as `in_units` does, far outside and around zero."""
+    raw = np.linspace(-40, 40, 23 * 801, dtype=np.float32).reshape(-1, 23)
+    maps = raw.copy()
+    none = np.zeros((len(raw), 1, 23), np.float32)
+    finish_maps(maps, np.arange(len(raw)), none, none[0, :, 0], raw_units(FRAME_GROWTH))
+    geometry = torch.from_numpy(raw[:, :11].copy()).T[None, :, :, None]
+    wanted = in_units(Correction(geometry, torch.zeros(1)), growth=FRAME_GROWTH).geometry[0, :, :, 0].T.numpy()
+    bound = np.minimum(raw_units(FRAME_GROWTH)[1], 1.0)
+    assert (np.abs(maps[:, :11] - wanted) <= 2e-4 * bound).all() and (maps[:, 11:] == raw[:, 11:]).all()
