@@ -23,13 +23,14 @@ _OWN = np.radians([55, 88])  # between these the hull leaves the relief
 _SIDE, _BACK = np.radians(100), np.radians(165)  # between them the thickness passes from the silhouette's to the mean
 _SHOWN = np.radians(12)  # width of a sector's hair that is enough to colour the rest of it
 _STEP = 4.2  # crop pixels between splats
-_INSET = 2.0  # crop pixels that the hull stays inside of the silhouette, behind the relief
+_INSET = 1.0  # crop pixels that the hull stays inside of the silhouette, behind the relief
 _BEHIND = 0.002  # metres
 _BARY = np.array([[a, b, 3 - a - b] for a in range(4) for b in range(4 - a)]) / 3  # corners, thirds of the edges, middle
 _APART = 0.06  # radians to the nearest point of the scalp from which a direction misses the scalp
 _NAPE = (-0.075, -0.03)  # heights (metres over the head's origin) between which short hair runs out
 # Hair that stands this far off the mesh (metres) may fall over ears, jaw and neck too, behind the part that the photo shows.
 _LONG, _FALLS = 0.012, np.radians(75)
+_FALLS_FROM = 0.0  # height
 _HAIRLINE = 0.4  # of the head's radius: as far as that from hair, what the photo shows as skin is haired at the sides
 
 
@@ -60,7 +61,7 @@ class _Silhouette:
 
 def build_hull(
     head: HeadModel, vertices: np.ndarray, centre: np.ndarray, camera: Camera, hair: np.ndarray, color: np.ndarray,
-    depth: np.ndarray, skin: np.ndarray | None = None,
+    depth: np.ndarray, skin: np.ndarray | None = None, fallen: np.ndarray | None = None,
 ) -> Hull | None:
     """Wrap the skull in hair; None when the photo shows none.
 
@@ -72,6 +73,7 @@ def build_hull(
         hair: [H, W] bool, pixels that show hair.
         color: [H, W, 3] foreground colours.
         depth: [H, W] camera z of the hair in front, metres.
+        fallen: [H, W] bool, pixels that show hair over the shoulders.
         skin: [H, W] bool, pixels of `hair` that show it, as at a receding hairline: beside hair, its colour goes on instead.
     """
     skull = _Skull(head, vertices, centre, camera)
@@ -98,27 +100,25 @@ def build_hull(
     means, alpha, phi = means[covered], alpha[covered], phi[covered]
     normals, spacing = _surface(means, skull.middle)
     hull = Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin), over_hair[covered])
-    return _hung(hull, alpha > _FALLS, skull, camera, hair, color)
+    return _hung(hull, alpha > _FALLS, skull, camera, hair if fallen is None else hair | fallen, color)
 
 
 def _hung(hull: Hull, behind: np.ndarray, skull: '_Skull', camera: Camera, hair: np.ndarray, color: np.ndarray) -> Hull:
     """Let hair below the ears hang: there, arcs of `hanging_arcs` take the place of the hull's points `behind` [N]."""
     height = skull.heights(hull.means)
-    at_ears = np.abs(height - LOBE) < 0.02
+    at_ears = np.abs(height - _FALLS_FROM) < 0.02
     if not at_ears.any():
         return hull
     depth = float(np.quantile(hull.means[at_ears, 2] - skull.middle[2], 0.98))
-    top = int(np.argmax(skull.heights(skull.middle + np.c_[0, 1, 0] * (
-        np.arange(len(hair))[:, None] - skull.pixel[1]) * skull.metre) < LOBE))
-    last = np.flatnonzero(hair.any(1))[-1] + 1
-    if depth < 0.03 or top >= last:
+    rows = skull.heights(skull.middle + np.c_[0, 1, 0] * (np.arange(len(hair))[:, None] - skull.pixel[1]) * skull.metre)
+    top, last = int(np.argmax(rows < _FALLS_FROM)), np.flatnonzero(hair.any(1))[-1] + 1
+    if depth < 0.03 or np.argmax(rows < LOBE) >= last:
         return hull
-    ahead = skull.middle - [0, 0, HANG_AHEAD]
-    means, normals, colors = hanging_arcs(hair, color, camera, ahead, depth + HANG_AHEAD, top, last, _STEP)
+    means, normals, colors = hanging_arcs(hair, color, camera, skull.middle, HANG_AHEAD, depth, top, last, _STEP)
     if not len(means):
         return hull
     sides = [s for s in (-1, 1) if (np.sign(means[:, 0] - skull.middle[0]) == s).any()]
-    keep = ~(behind & (height < LOBE) & np.isin(np.sign(hull.means[:, 0] - skull.middle[0]), sides))
+    keep = ~(behind & (height < _FALLS_FROM) & np.isin(np.sign(hull.means[:, 0] - skull.middle[0]), sides))
     spacing, front = np.full(len(means), _STEP * skull.metre), np.zeros(len(means), bool)
     return Hull(*(np.concatenate([a[keep], b]) for a, b in (
         (hull.means, means), (hull.normals, normals), (hull.spacing, spacing), (hull.colors, colors), (hull.front, front))))
@@ -216,7 +216,8 @@ def _lookup(values: np.ndarray, phi: np.ndarray) -> np.ndarray:
 def _thickness(silhouette: _Silhouette, alpha: np.ndarray, phi: np.ndarray) -> np.ndarray:
     share = np.clip((alpha - _SIDE) / (_BACK - _SIDE), 0, 1)
     share = share * share * (3 - 2 * share)
-    mean = np.median(silhouette.thickness[silhouette.found])
+    upper = silhouette.found & (np.arange(_SECTORS) < _SECTORS // 2)  # image y points down: what hangs beside the face is no part
+    mean = np.median(silhouette.thickness[upper if upper.any() else silhouette.found])
     return (1 - share) * _lookup(silhouette.thickness, phi) + share * mean
 
 

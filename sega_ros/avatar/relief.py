@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+from scipy import ndimage
 from scipy.sparse.linalg import spsolve
 
 from sega_ros.avatar.photo import Photo
@@ -17,12 +18,18 @@ from sega_ros.raster import TriangleBuffer
 from sega_ros.types import Camera, Region
 
 _CELL = 4  # crop pixels per cell of the grid the depth is solved on
-_ROUND_HEAD, _ROUND_TORSO, _ROUND_HANGING = 1.0, 0.2, 0.1  # depth of the relief: 1 is a sphere, a torso is flatter
+_ROUND_HEAD, _ROUND_TORSO, _ROUND_HANGING = 1.0, 0.2, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 _OVER_SCALP, _OVER_EARS = 0.05, 0.5  # weights of it
-# Hair that hangs falls before the ears, whose middle the skull's centre lies behind; fully so under the second of the heights.
-HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.03, 0.08, 0.02  # metres
-_HANGING_PIXELS = 0.002  # share of the crop that a side's hanging hair covers at least
+# Hair's outline lies before the skull's centre; that of long hair, which covers temples and ears, further, the more so where it
+# hangs, fully under the second of the heights.
+_AHEAD, _FORE, HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.02, 0.03, 0.05, 0.08, 0.02  # metres
+_HANGING_PIXELS = 0.008  # share of the crop that a side's hanging hair covers at least
+_ASIDE = 0.02, 0.06  # metres from the middle between which it comes to bear: a chest has no step there
+# Metres of hair at the outline from which it stands off the hairline; the share of the rest by which; its limit.
+_FLAT, _VOLUME, _MAX_VOLUME = 0.012, 1.0, 0.05
+_STANDS = 0.05, 0.10  # heights (metres over the head's origin) between which it comes to do so
+_FALLEN_BLUR = 1.0  # cells over which a fallen strand passes to the torso
 LOBE = -0.03  # height of the ears' lower end, metres
 # Height over the head's origin (metres, FLAME's frame) between which the shell passes from the head's to the torso's motion.
 TORSO_BLEND = (-0.13, -0.07)
@@ -39,11 +46,12 @@ class Relief:
 
 
 def solve_relief(
-    head: HeadModel, photo: Photo, camera: Camera, buffer: TriangleBuffer, mesh: np.ndarray, hair: np.ndarray,
+    head: HeadModel, photo: Photo, camera: Camera, buffer: TriangleBuffer, mesh: np.ndarray, hair: np.ndarray, fallen: np.ndarray,
 ) -> Relief:
     """Solve for the relief of `photo` around the pixels `mesh` [H, W] that show the head mesh (`buffer`).
 
-    Pixels `hair` [H, W] below the ears hang from those above, whatever the depth of jaw and neck beside them.
+    Pixels `hair` [H, W] below the ears hang from those above, whatever the depth of jaw and neck beside them; likewise
+    `fallen` [H, W] before the shoulders.
     """
     import cv2
 
@@ -59,18 +67,20 @@ def solve_relief(
     height, torso = picture_heights(head, camera)
     torso_small = shrink(torso)
     ahead = shrink(hang_ahead(hair, height))
-    ring = ring_head + (ring_neck - ring_head) * torso_small - ahead
+    behind = torso_small * (1 - cv2.GaussianBlur(shrink(fallen), (0, 0), _FALLEN_BLUR))
+    ring = ring_head + (ring_neck - ring_head) * behind - np.maximum(ahead, _AHEAD * np.clip(shrink(height) / -LOBE + 1, 0, 1))
     # The mesh gives the depth where it is seen; scalp only softly, as the hair's thickness over it is unknown.
     depth = cv2.resize(np.where(np.isfinite(buffer.depth), buffer.depth, ring_head), (size, size),
                        interpolation=cv2.INTER_NEAREST)
     on_mesh = (shrink(mesh & (photo.alpha > 0.5)) > 0.5) & person
     scalp = (shrink((buffer.face >= 0) & ~mesh) > 0.5) & person & (torso_small < 0.5)
     cell = ring_head / camera.fx * _CELL  # metres
-    flat = np.maximum(torso_small, ahead / HANG_AHEAD)
-    roundness = _ROUND_HEAD + (np.where(ahead > 0, _ROUND_HANGING, _ROUND_TORSO) - _ROUND_HEAD) * flat
+    flat = np.maximum(torso_small, np.clip((ahead - _FORE) / (HANG_AHEAD - _FORE), 0, 1))
+    roundness = _ROUND_HEAD + (np.where(ahead > _FORE, _ROUND_HANGING, _ROUND_TORSO) - _ROUND_HEAD) * flat
     source = 4 * roundness * cell**2
-    fixed = np.maximum(ring - depth - 0.002, 0) ** 2
-    soft = np.maximum(ring - depth + _HAIR_THICKNESS, 0) ** 2
+    stands = shrink(_stands_off(hair, buffer, height))
+    fixed = np.maximum(ring - depth - 0.002 + stands, 0) ** 2
+    soft = np.maximum(ring - depth + _HAIR_THICKNESS + stands, 0) ** 2
     ears = shrink((region_of(head, buffer) == Region.EARS) & hair) > 0.5
     weight = np.where(ears, _OVER_EARS, np.where(scalp, _OVER_SCALP, 0.0))
     hanging = (shrink(hair) > 0.5) & (shrink(height) < LOBE)
@@ -95,10 +105,22 @@ def hang_ahead(hair: np.ndarray, height: np.ndarray) -> np.ndarray:
     hanging = hair & (height < LOBE)
     x = np.clip((_HANG_FROM - height) / (_HANG_FROM - _HANG_FULL), 0, 1)
     middle = hair.shape[1] // 2
+    metre = abs(float(height[1].mean() - height[0].mean()))  # of one pixel
+    aside = np.clip((np.abs(np.arange(hair.shape[1]) + 0.5 - middle) * metre - _ASIDE[0]) / (_ASIDE[1] - _ASIDE[0]), 0, 1)
     for side in (np.s_[:, :middle], np.s_[:, middle:]):
         if hanging[side].sum() > _HANGING_PIXELS * hair.size:
-            out[side] = (HANG_AHEAD * x * x * (3 - 2 * x))[side]
+            out[side] = (_FORE * aside + (HANG_AHEAD - _FORE) * x * x * (3 - 2 * x) * aside)[side]
     return out
+
+
+def _stands_off(hair: np.ndarray, buffer: TriangleBuffer, height: np.ndarray) -> np.ndarray:
+    """Metres [H, W] by which voluminous hair stands off the skin where it begins: as it does at the outline over the ears."""
+    above, mesh = height > _STANDS[1], buffer.face >= 0
+    edge = mesh & above & ~ndimage.binary_erosion(mesh)
+    metre = abs(float(height[1].mean() - height[0].mean()))
+    thickness = metre * (hair & above & ~mesh).sum() / max(1, edge.sum())
+    x = np.clip((height - _STANDS[0]) / (_STANDS[1] - _STANDS[0]), 0, 1)
+    return (np.clip(_VOLUME * (thickness - _FLAT), 0, _MAX_VOLUME) * x * x * (3 - 2 * x)).astype(np.float32)
 
 
 def _ring(head: HeadModel, camera: Camera) -> float:

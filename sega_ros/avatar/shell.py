@@ -10,13 +10,14 @@ import torch
 from sega_ros.avatar.hull import Hull, build_hull
 from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.relief import LOBE, TORSO_BLEND, Relief, head_centre, picture_heights, region_of, solve_relief
-from sega_ros.camera import unproject
-from sega_ros.geometry import rotmat_to_unitquat
+from sega_ros.camera import project, unproject
+from sega_ros.geometry import rotmat_to_unitquat, unitquat_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.raster import TriangleBuffer
 from sega_ros.types import Camera, Region, Shell, Splats
 
 _HAIR_STEP, _BUST_STEP = 3.0, 4.2  # crop pixels between splats
+_BELOW = 48.0  # crop pixels that the bust goes on below the photo
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
@@ -31,6 +32,7 @@ _UNLIKE = 25.0  # distance in Lab between colours of skin and of hair that tells
 _MASS = 11  # crop pixels across which hair counts as a mass with a volume
 _SIGMA = 0.62  # of a splat over its distance to the next
 LAYERS = 2 * np.pi * _SIGMA**2  # splats over one place
+_END = 12  # crop pixels of hair above the shoulders that tell its colour there
 _COVERED = 0.5  # share of an ear's pixels that show hair from which it is covered
 NECK_CUT = -0.135  # mesh below it is left to the bust
 
@@ -59,7 +61,8 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     hair = hair_mask(photo, mesh, height, torso_share)
     covered = covered_ears(head, photo, buffer, hair & (height > _CROWN))
     mesh, hair = mesh & ~covered, hair | covered
-    relief = solve_relief(head, photo, camera, buffer, mesh, hair)
+    fallen = fallen_hair(photo, mesh, hair, torso_share > 0.5)
+    relief = solve_relief(head, photo, camera, buffer, mesh, hair, fallen)
     solid = mesh & (photo.alpha > 0.9)
     torso = relief.torso > 0.5
     # Under the edge of the face the hair goes on; the bust does not: it moves, and skin would come out from under the neck.
@@ -70,12 +73,12 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     parts = [
         _sheet(front & ~torso & ~flat, _HAIR_STEP, relief, photo, camera),
         _wisps(front & flat, _HAIR_STEP, relief, photo, camera),
-        _sheet(front & torso, _BUST_STEP, relief, photo, camera),
+        _below_picture(_sheet(front & torso, _BUST_STEP, relief, photo, camera), photo, camera),
     ]
     # A line of dark pixels along the cheek is a shadow or a lone strand: no hull grows from it.
     mass = cv2.morphologyEx(hair.astype(np.uint8), cv2.MORPH_OPEN, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (_MASS,) * 2)) > 0
     hull = build_hull(head, vertices, head_centre(head), camera, mass, cv2.GaussianBlur(photo.color, (0, 0), 1.2), relief.depth,
-                      mass & skin_mask(photo, mesh, hair & (relief.height > _CROWN)))
+                      mass & skin_mask(photo, mesh, hair & (relief.height > _CROWN)), fallen)
     if hull is not None:
         parts.append(_wrap(hull, camera))
     return join_shells(parts)
@@ -94,6 +97,29 @@ def hair_mask(photo: Photo, mesh: np.ndarray, height: np.ndarray, torso: np.ndar
     nearer = _nearer(photo, crown, face)
     smooth = cv2.medianBlur((nearer & beside).astype(np.uint8), 5) > 0
     return _connected(beside & (smooth | (height > _CROWN)), crown)
+
+
+def fallen_hair(photo: Photo, mesh: np.ndarray, hair: np.ndarray, torso: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] of the torso where `hair` [H, W] above it goes on; none where clothes have its colour."""
+    import cv2
+
+    below = torso & ~mesh & (photo.alpha > 0.5)
+    rows = np.flatnonzero(below.any(1))
+    none = np.zeros_like(hair)
+    if not len(rows):
+        return none
+    ends = hair[max(0, rows[0] - _END):rows[0]]  # the last hair before the shoulders
+    middle = below.copy()
+    width = hair.shape[1]
+    middle[:, :int(0.4 * width)] = middle[:, int(0.6 * width):] = False
+    if ends.sum() < 50 or middle.sum() < 50:
+        return none
+    lab = cv2.cvtColor(np.ascontiguousarray(cv2.GaussianBlur(photo.color, (0, 0), 2.0), np.float32), cv2.COLOR_RGB2LAB)
+    own, clothes = np.median(lab[max(0, rows[0] - _END):rows[0]][ends], 0), np.median(lab[middle], 0)
+    if np.linalg.norm(own - clothes) < _UNLIKE:
+        return none
+    like = np.linalg.norm(lab - own, axis=-1) < 0.8 * np.linalg.norm(lab - clothes, axis=-1)
+    return _connected(below & like | hair, hair) & below
 
 
 def _nearer(photo: Photo, hair: np.ndarray, skin: np.ndarray) -> np.ndarray:
@@ -169,6 +195,24 @@ def _sheet(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: 
     spacing = _SIGMA * step * metre
     scales = np.stack([spacing * np.sqrt(1 + tilt**2), spacing, 0.35 * spacing], -1)
     return _on_pixels(rows, cols, np.stack([steep, level, normal], -1), scales, FADE, relief, photo, camera)
+
+
+def _below_picture(bust: Shell, photo: Photo, camera: Camera) -> Shell:
+    """Let a bust go on below the photo's lower edge, by reflection: seen from above or below, it would end in the display."""
+    edge = float(np.flatnonzero(photo.inside.any(1))[-1] + 1)
+    pixels, depth = project(bust.splats.means.numpy().astype(np.float64), camera)
+    near = pixels[:, 1] > edge - _BELOW
+    if not near.any():
+        return bust
+    at = np.stack([pixels[near, 0], 2 * edge - pixels[near, 1]], -1)
+    down = camera.viewmat[1, :3].astype(np.float64)
+    mirror = np.eye(3) - 2 * np.outer(down, down)
+    frame = mirror @ unitquat_to_rotmat(bust.splats.quats[near]).double().numpy() @ np.diag([1.0, -1.0, 1.0])
+    splats = Splats(torch.as_tensor(unproject(at, depth[near], camera), dtype=torch.float32),
+                    rotmat_to_unitquat(torch.from_numpy(frame)).float(),
+                    *(getattr(bust.splats, k)[near] for k in ('scales', 'opacities', 'colors')))
+    normals = (bust.normals[near] @ mirror).astype(np.float32)
+    return join_shells([bust, Shell(splats, normals, bust.fade[near], bust.torso[near])])
 
 
 def _wisps(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from sega_ros.cli.arguments import new_command
 
-_PARTS = ('stages', 'tracking', 'render')
+_PARTS = ('path', 'stages', 'tracking', 'render')
 _DESCRIPTION = """\
-Measure this machine on a synthetic performer: the time of every stage from a camera frame to the avatar's image
-(medians and 95th percentiles), the tracking's errors against the known truth, and rendering against splats and size.
+Measure this machine on a synthetic performer: the whole path from camera message to avatar message through the real driver
+node (camera, driver and receiver as processes of their own, the camera at 120 Hz), the time of every stage in between (medians
+and 95th percentiles), the tracking's errors against the known truth, and rendering against splats and size.
 Tables and JSON are written to --out. Close other programs first: what shares the cores is measured, too.
 
 examples:
@@ -23,6 +24,8 @@ def add_parser(commands) -> None:
     parser.add_argument('--avatar', metavar='ID', help='avatar to drive (default: one made of the performer)')
     parser.add_argument('--dir', metavar='DIR', help='directory of that avatar')
     parser.add_argument('--frames', type=_count, default=250, metavar='N', help='frames to drive (default: 250)')
+    parser.add_argument('--seconds', type=float, default=20.0, metavar='S',
+                        help='of each condition of the whole path (default: 20; figures of fewer are rough)')
     parser.add_argument('--performers', type=_count, default=3, metavar='N', help='people to track (default: 3)')
     parser.add_argument('--out', default='out/bench', metavar='DIR', help='where results go (default: out/bench)')
 
@@ -36,7 +39,7 @@ def run(args, output) -> dict:
         from sega_ros.avatar.store import AvatarStore
 
         avatar = AvatarStore(args.dir).load(args.avatar)
-    config = BenchConfig(parts=tuple(args.only or _PARTS), frames=args.frames, performers=args.performers)
+    config = BenchConfig(parts=tuple(args.only or _PARTS), frames=args.frames, performers=args.performers, seconds=args.seconds)
     with output.progress('measuring') as progress:
         report = run_bench(config, avatar=avatar, progress=progress)
     files = write_results(report, Path(args.out))

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ import numpy as np
 from sega_ros.errors import RequestError
 from sega_ros.io.files import atomic_write
 
-PARTS = ('stages', 'tracking', 'render')
+PARTS = ('path', 'stages', 'tracking', 'render')
 SIZE = (512, 512)  # (H, W) of camera and avatar pictures
 _WARM_UP = 10  # frames that compile and fill caches
 
@@ -44,6 +45,7 @@ class BenchConfig:
     frames: int = 250  # driven, at 25 per second of the performance
     performers: int = 3  # tracked
     quality: str = 'preview'  # of the avatar that is made when none is given
+    seconds: float = 20.0  # of each condition of the whole path
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class BenchReport:
     """Everything that was measured; parts that were not asked for are empty."""
 
     machine: dict
+    path: tuple = ()  # bench_path.PathTiming
+    bandwidth: tuple = ()  # bench_path.Bandwidth
     stages: tuple[StageTiming, ...] = ()
     tracking: tuple = ()  # bench_tracking.TrackingScore
     render: tuple = ()  # bench_render.RenderTiming
@@ -67,7 +71,10 @@ class BenchReport:
 
     def as_dict(self) -> dict:
         """Return plain values for JSON."""
-        return {'machine': self.machine, 'stages': [asdict(s) for s in self.stages],
+        rows = [asdict(p) for p in self.path]
+        keys = ('fps', 'latency_ms_p50', 'latency_ms_p95', 'latency_ms_p99', 'memory_mb', 'drops')
+        return {'machine': self.machine, 'end_to_end': {k: rows[0][k] for k in keys} if rows else None, 'path': rows,
+                'bandwidth': [asdict(b) for b in self.bandwidth], 'stages': [asdict(s) for s in self.stages],
                 'tracking': [asdict(s) for s in self.tracking], 'render': [asdict(r) for r in self.render],
                 'notes': list(self.notes)}
 
@@ -75,6 +82,10 @@ class BenchReport:
         """Return the tables as Markdown."""
         m = self.machine
         parts = [f'{m["processor"]}, {m["cores"]} cores, load {m["load"]:.1f} at the start']
+        if self.path:
+            from sega_ros.evaluation.bench_path import bandwidth_table, path_table
+
+            parts += [path_table(self.path), bandwidth_table(self.bandwidth)]
         if self.stages:
             rows = [f'| {s.stage} | {s.p50:.2f} | {s.p95:.2f} |' for s in self.stages]
             parts.append('\n'.join(['| stage | ms (median) | p95 |', '|---|---|---|', *rows]))
@@ -102,12 +113,22 @@ def run_bench(
         raise RequestError(f'parts: wanted some of {PARTS}, found {sorted(unknown)}')
     report = progress or (lambda stage, share: None)
     machine, found, share = describe_machine(), {}, 0.0
+    notes: list[str] = []
     runners = {'stages': lambda: _stages(config, avatar), 'tracking': lambda: _tracking(config), 'render': _render}
     for part in config.parts:
         report(part, share)
-        found[part] = tuple(runners[part]())
+        if part == 'path':
+            def path_share(done: float, at=share) -> None:
+                report('path', at + done / len(config.parts))
+
+            if find_spec('rclpy') is None:
+                notes.append('whole path: not measured, as rclpy is not installed')
+            else:
+                found['path'], found['bandwidth'] = map(tuple, _path(config, avatar, path_share))
+        else:
+            found[part] = tuple(runners[part]())
         share += 1 / len(config.parts)
-    return BenchReport(machine, **found)
+    return BenchReport(machine, notes=tuple(notes), **found)
 
 
 def describe_machine() -> dict:
@@ -176,8 +197,26 @@ def _timed(function, stage: str, spent: dict[str, float], stack: list[float]):
     return wrapper
 
 
-def _stages(config: BenchConfig, avatar) -> list[StageTiming]:
+def _performer_avatar(config: BenchConfig, head, embedding):
+    """An avatar of the synthetic performer."""
     from sega_ros.avatar.create import create_avatar
+    from sega_ros.synthetic.performer import Performer
+
+    photo = Performer(head, 0, size=SIZE).frame(0.0)[0]
+    return create_avatar(photo, head=head, embedding=embedding, quality=config.quality, consent='a synthetic person')
+
+
+def _path(config: BenchConfig, avatar, progress: Callable[[float], None]) -> tuple[list, list]:
+    from sega_ros.evaluation.bench_path import bench_path
+    from sega_ros.head import load_head
+    from sega_ros.tracking.embedding import landmark_embedding
+
+    head = load_head()
+    avatar = _performer_avatar(config, head, landmark_embedding(head)) if avatar is None else avatar
+    return bench_path(avatar, head, seconds=config.seconds, progress=progress)
+
+
+def _stages(config: BenchConfig, avatar) -> list[StageTiming]:
     from sega_ros.avatar.drive import AvatarDriver, View
     from sega_ros.head import load_head
     from sega_ros.synthetic.performer import Performer
@@ -188,8 +227,7 @@ def _stages(config: BenchConfig, avatar) -> list[StageTiming]:
     embedding = landmark_embedding(head)
     performer = Performer(head, 0, size=SIZE)
     if avatar is None:
-        avatar = create_avatar(performer.frame(0.0)[0], head=head, embedding=embedding, quality=config.quality,
-                               consent='a synthetic person')
+        avatar = _performer_avatar(config, head, embedding)
     driver, view = AvatarDriver(avatar, head), View('frontal', size=SIZE)
     count = config.frames + _WARM_UP
     rows: dict[str, list[float]] = {name: [] for name in (*STAGES, _MESSAGE, _WHOLE)}

@@ -1,5 +1,7 @@
 """The dynamic branch of one avatar while it is driven: posed mesh -> expression feature -> Gaussians of face, mouth and eyes."""
 
+import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -98,12 +100,14 @@ class FrameDecoder:
             dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
         deformation, dynamic = _build(branch)
-        self._dtype = dtype or (torch.bfloat16 if has_matrix_units() else torch.float32)
-        self._deformation = _FastDeformation(deformation, self._dtype)
-        self._dynamic = _FastDecoder(dynamic, branch, self._dtype)
+        basis = dynamic.basis
+        fast = _FastBranch(deformation, dynamic, branch, dtype or (torch.bfloat16 if has_matrix_units() else torch.float32))
+        self._offsets = torch.zeros(1, 3, COARSE, COARSE).contiguous(memory_format=torch.channels_last)
+        # One graph, entered once: between operations of its own, each waits anew for Python's lock.
+        self._branch = _captured(fast.eval().requires_grad_(False), self._offsets)
         self._units = raw_units(FRAME_GROWTH)
         self._map_cells = needed_cells(xy, SIDE)
-        basis = dynamic.basis.detach().flatten(2)[..., self._map_cells]
+        basis = basis.detach().flatten(2)[..., self._map_cells]
         self._basis = np.ascontiguousarray(basis.permute(2, 0, 1).numpy())  # [M, 8, 23]
         atlas = build_atlas(head, COARSE)
         rows, cols = np.nonzero(atlas.dynamic)
@@ -111,7 +115,6 @@ class FrameDecoder:
         self._corners, self._bary = head.faces[face], atlas.bary[rows, cols].astype(np.float32)
         self._cells = rows, cols
         self._rest = self._surface(rest)
-        self._offsets = np.zeros((1, 3, COARSE, COARSE), np.float32)
         self._xy, self._index = np.ascontiguousarray(xy, np.float32), np.ascontiguousarray(index, np.int64)
         self._start = np.ascontiguousarray(start, np.float32)
         self.color = self._start[11:]  # [3, K] base colours; lids change them from frame to frame
@@ -122,78 +125,81 @@ class FrameDecoder:
     def write(self, vertices: np.ndarray, out: np.ndarray) -> None:
         """Decode the posed mesh `vertices` [V, 3] (head frame) into `out` [14, T]."""
         rows, cols = self._cells
-        self._offsets[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
+        self._offsets.numpy()[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
         with torch.inference_mode():
-            offsets = torch.from_numpy(self._offsets).contiguous(memory_format=torch.channels_last)
-            feature, displacement = self._deformation(offsets)
-            maps, share = (x.numpy() for x in self._dynamic(feature, offsets))
+            maps, share, displacement = (x.numpy() for x in self._branch(self._offsets))
         finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
-        write_texels(maps, displacement[0].numpy(), COLOR_UNIT, self._xy, self._start[:11], self.color, self._index,
-                     out)
+        write_texels(maps, displacement, COLOR_UNIT, self._xy, self._start[:11], self.color, self._index, out)
 
 
-class _FastDeformation:
-    """`DeformationVAE.forward` without the reconstruction; only the convolutions in the given precision."""
+def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
+    """`module` as a graph that runs without Python.
 
-    def __init__(self, vae: DeformationVAE, dtype: torch.dtype):
-        self._dtype, self._limit = dtype, vae.config.max_displacement
-        *down, _, last = vae.encoder
-        self._down = nn.Sequential(*down).to(dtype, memory_format=torch.channels_last)
-        self._mean = last.weight[:vae.config.latent].contiguous(), last.bias[:vae.config.latent]
-        first, act, shape, *up, out, shuffle = vae.decoder
-        self._first = nn.Sequential(first, act, shape)
-        half = out.out_channels // 2  # the rest is the reconstruction
-        self._up = nn.Sequential(*up).to(dtype, memory_format=torch.channels_last)
-        self._out = [x.to(dtype).contiguous() for x in (out.weight[:half], out.bias[:half])]
-        self._shuffle = shuffle
-
-    def __call__(self, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature [1, latent] and displacement [1, 3, 48, 48] of posed offsets [1, 3, 48, 48] (channels last); metres."""
-        x = self._down((UNIT * offsets).to(self._dtype))
-        feature = F.linear(x.flatten(1).float(), *self._mean)
-        x = self._up(self._first(feature).to(self._dtype, memory_format=torch.channels_last))
-        x = self._shuffle(F.conv2d(x, *self._out, padding=1)).float()
-        return feature, self._limit * torch.tanh(x / (UNIT * self._limit))
+    TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a robot need not have.
+    """
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter('ignore', DeprecationWarning)
+        return torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
 
 
-class _FastDecoder:
-    """`DynamicDecoder.forward` of one person, channels last, in bfloat16 where that is faster.
+class _FastBranch(nn.Module):
+    """`DeformationVAE` and `DynamicDecoder` of one person as one graph, with what does not change from frame to frame left out.
 
-    What convolutions make of the identity's features is the same in every frame: it is added as a constant.
+    Convolutions run channels last, in bfloat16 where that is faster; what they make of the identity's features is added as a
+    constant; the VAE's reconstruction is not made.
     """
 
-    def __init__(self, decoder: DynamicDecoder, branch: Branch, dtype: torch.dtype):
-        self._decoder, self._dtype = decoder, dtype
+    def __init__(self, vae: DeformationVAE, decoder: DynamicDecoder, branch: Branch, dtype: torch.dtype):
+        super().__init__()
+        self.dtype, self.limit = dtype, vae.config.max_displacement
+        order = {'dtype': dtype, 'memory_format': torch.channels_last}
+        *down, _, last = vae.encoder
+        self.down = nn.Sequential(*down).to(**order)
+        self.mean = nn.Linear(last.in_features, vae.config.latent)  # the first half of it
+        self.mean.load_state_dict({k: v[:vae.config.latent] for k, v in last.state_dict().items()})
+        *first, rise, shuffle, act, again, again_shuffle, again_act, out, out_shuffle = vae.decoder
+        self.first = nn.Sequential(*first)
+        self.up = nn.Sequential(rise, shuffle, act, again, again_shuffle, again_act).to(**order)
+        self.shift = _part(out, slice(out.out_channels // 2), slice(None)).to(**order)  # the rest is the reconstruction
+        self.shuffle = out_shuffle
+
         f, v = len(branch.features), decoder.config.fine_width
+        self.expression, self.linear = decoder.expression, decoder.linear
+        with torch.no_grad():
+            entered = _part(decoder.enter, slice(None), slice(f))(branch.features[None])
+            refined = _part(decoder.fine, slice(None), slice(v, None))(branch.fine_features[None])
+        self.register_buffer('entered', entered.to(**order))
+        self.register_buffer('refined', refined.to(**order))
+        self.enter = _part(decoder.enter, slice(None), slice(f, None), bias=False).to(**order)
+        self.fine = _part(decoder.fine, slice(None), slice(v), bias=False).to(**order)
+        self.body, self.rise, self.to_maps = (m.to(**order) for m in (decoder.body, decoder.rise, decoder.to_maps))
 
-        def ready(x: Tensor) -> Tensor:
-            return x.detach().to(dtype).contiguous(memory_format=torch.channels_last)
-
-        def parts(layer: nn.Conv2d, at: int) -> tuple[Tensor, Tensor]:
-            return layer.weight[:, :at], layer.weight[:, at:]
-
-        own, self._enter = parts(decoder.enter, f)
-        self._fine, own_fine = parts(decoder.fine, v)
-        self._entered = ready(F.conv2d(branch.features[None], own, decoder.enter.bias, padding=1))
-        self._refined = ready(F.conv2d(branch.fine_features[None], own_fine, decoder.fine.bias, padding=1))
-        self._enter, self._fine = ready(self._enter), ready(self._fine)
-        self._layers = [(ready(layer.weight), layer.bias.to(dtype))
-                        for layer in (*decoder.body, decoder.rise, decoder.to_maps)]
-
-    def __call__(self, feature: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode an expression feature [1, latent] and posed offsets [1, 3, 48, 48] (channels last), metres.
+    def forward(self, offsets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode posed offsets [1, 3, 48, 48] (channels last), metres.
 
         Returns:
-            Raw maps [96, 96, 23] float32 without the images of change, and how much of each of these comes to them [8].
+            Raw maps [96, 96, 23] float32 without the decoder's images of change, how much of each of these comes to them [8],
+            and the displacement [3, 48, 48], metres.
         """
-        d, dtype = self._decoder, self._dtype
-        scale, shift = d.expression(feature)[..., None, None].to(dtype).chunk(2, 1)
-        x = F.conv2d((UNIT * offsets).to(dtype), self._enter, padding=1).add_(self._entered)  # w at 48
+        offsets = (UNIT * offsets).to(self.dtype)
+        feature = self.mean(self.down(offsets).flatten(1).float())
+        x = self.shuffle(self.shift(self.up(self.first(feature).to(self.dtype)))).float()
+        displacement = self.limit * torch.tanh(x / (UNIT * self.limit))
+
+        scale, shift = self.expression(feature)[..., None, None].to(self.dtype).chunk(2, 1)
+        x = self.enter(offsets).add_(self.entered)  # w at 48
         x = F.silu(x.mul_(1 + scale).add_(shift), inplace=True)
-        *body, rise, to_maps = self._layers
-        for weight, bias in body:
-            x = F.silu(F.conv2d(x, weight, bias, padding=1), inplace=True).add_(x)
-        x = F.silu(F.pixel_shuffle(F.conv2d(x, *rise, padding=1), 2), inplace=True)  # v at 96
-        x = F.silu(F.conv2d(x, self._fine, padding=1).add_(self._refined), inplace=True)
-        maps = F.conv2d(x, *to_maps, padding=1)[0].permute(1, 2, 0)
-        return maps.float().contiguous(), d.linear(feature)[0]
+        for layer in self.body:
+            x = F.silu(layer(x), inplace=True).add_(x)
+        x = F.silu(F.pixel_shuffle(self.rise(x), 2), inplace=True)  # v at 96
+        x = F.silu(self.fine(x).add_(self.refined), inplace=True)
+        maps = self.to_maps(x)[0].permute(1, 2, 0).float().contiguous()
+        return maps, self.linear(feature)[0], displacement[0]
+
+
+def _part(layer: nn.Conv2d, outputs: slice, inputs: slice, *, bias: bool = True) -> nn.Conv2d:
+    """A convolution of `layer`'s size from some of its inputs to some of its outputs."""
+    weight = layer.weight.detach()[outputs, inputs]
+    part = nn.Conv2d(weight.shape[1], weight.shape[0], layer.kernel_size, padding=layer.padding, bias=bias)
+    part.load_state_dict({'weight': weight} | ({'bias': layer.bias.detach()[outputs]} if bias else {}))
+    return part.requires_grad_(False)

@@ -133,7 +133,7 @@ class AvatarDriver(ManagedNode):
                           (self.destroy_service, calibrate)]
         if config.source == 'camera':
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
-                                      render=self._hand_over, failed=self._frame_failed)
+                                      render=self._hand_over, renderer=lambda: self._renderer, failed=self._frame_failed)
         else:
             self._input = ExpressionInput(self, self.statistics, render=self._hand_over, failed=self._frame_failed,
                                           puppet=lambda: self._puppet)
@@ -314,6 +314,6 @@ class AvatarDriver(ManagedNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
-    # Tracker and renderer hand the interpreter to each other many times a frame; 5 ms of waiting each time adds up.
-    sys.setswitchinterval(0.0005)
+    # Tracker and renderer hand the interpreter to each other many times a frame; up to 5 ms of waiting each time adds up.
+    sys.setswitchinterval(0.0001)
     raise SystemExit(run_node(AvatarDriver, 'avatar_driver', args))

@@ -285,9 +285,12 @@ class SegaDriver:
 
     def __init__(self, directory: str, head: str, device: str, driver_identity: str) -> None:
         """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
+        import torch
+
         from sega_ros.avatar.store import AvatarStore
         from sega_ros.head import load_head
 
+        torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
         self.store = AvatarStore(Path(directory) if directory else None)
         self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
         self._loaded: SegaPuppet | None = None

@@ -1,6 +1,7 @@
-"""Memory of image size is kept for the next image."""
+"""Memory of image size is kept for the next image; what a process holds."""
 
 import ctypes
+from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MMAP_THRESHOLD = 32 << 20  # bytes; glibc's upper limit
@@ -18,3 +19,13 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # another C library
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
+
+
+def process_memory(pid: int) -> float:
+    """Return the resident set of a process in megabytes (10^6 bytes), as Linux counts it.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    lines = Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith('VmRSS')) * 1024 / 1e6

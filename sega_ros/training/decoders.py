@@ -25,8 +25,8 @@ class LossWeights:
     """How much each term counts."""
 
     edges: float = 0.5
-    perceptual: float = 0.1
-    identity: float = 0.05
+    perceptual: float = 0.25
+    identity: float = 0.25
     small: float = 2e-4  # pulls raw corrections to nothing
     displacement: float = 20.0  # per millimetre squared, mean
     deformation: float = 0.02

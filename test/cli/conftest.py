@@ -1,33 +1,7 @@
-"""A small avatar without any creation (one flat Gaussian per texel of the mean head), and a clip that drives it."""
+"""A directory with a stored avatar, and a clip that drives it."""
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope='session')
-def plain_avatar():
-    """Skin-coloured mean head, 64 x 64 texels; what the commands do with it is tested, not its beauty."""
-    import torch
-
-    from sega_ros.avatar.avatar import Avatar, Shell
-    from sega_ros.camera import orbit_camera
-    from sega_ros.head import load_head
-    from sega_ros.tracking.fit import Identity
-    from sega_ros.types import GaussianMap, Splats
-
-    head, size = load_head(), 64
-    maps = GaussianMap(
-        torch.zeros(size, size, 3), torch.tensor([1.0, 0, 0, 0]).expand(size, size, 4).clone(),
-        torch.full((size, size, 3), float(np.log(0.0025))), torch.full((size, size), 4.0),
-        torch.tensor([0.8, 0.6, 0.5]).expand(size, size, 3).clone())
-    splats = Splats(torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.full((1, 3), 0.01), torch.full((1,), 0.5),
-                    torch.full((1, 3), 0.5))
-    shell = Shell(splats, np.array([[0, 0, 1]], np.float32), np.array([[-1, 0]], np.float32), np.zeros(1, np.float32))
-    return Avatar(
-        head_model=head.name, head_model_version=head.version, identity=Identity(np.zeros(head.n_shape, np.float32)),
-        atlas_size=size, static=maps, dynamic=maps, branch=None, closed_lids=np.zeros((size, size, 3), np.float32), shell=shell,
-        photo_camera=orbit_camera(distance=0.8, size=(256, 256)), window=np.array([0, 0, 256], np.float32),
-        background=np.ones(3, np.float32), metadata={'consent': 'none needed'})
 
 
 @pytest.fixture

@@ -68,3 +68,26 @@ def test_results_are_written(tmp_path):
     data = json.loads(files[0].read_text())
     assert data['stages'] == [{'stage': 'bind', 'p50': 1.25, 'p95': 2.5}] and data['machine']['cores'] >= 1
     assert '| bind | 1.25 | 2.50 |' in files[1].read_text() and 'a note' in files[1].read_text()
+
+
+def test_the_whole_path_is_reported_first_and_as_end_to_end(tmp_path):
+    from sega_ros.evaluation.bench_path import Bandwidth, PathTiming
+
+    rows = (PathTiming(512, 0, 60.5, 30.0, 39.0, 45.0, 800.0, 12, 5.0),
+            PathTiming(512, 1, 40.0, 40.0, 50.0, 60.0, 801.0, 20, 5.5))
+    report = BenchReport(describe_machine(), path=rows, bandwidth=(Bandwidth('expression messages', 10_500.0),))
+    data = json.loads(write_results(report, tmp_path)[0].read_text())
+    assert data['end_to_end'] == {'fps': 60.5, 'latency_ms_p50': 30.0, 'latency_ms_p95': 39.0, 'latency_ms_p99': 45.0,
+                                  'memory_mb': 800.0, 'drops': 12}
+    assert len(data['path']) == 2 and data['bandwidth'][0]['bytes_per_second'] == 10_500.0
+    text = report.text()
+    assert '| 512 x 512, 1 busy process beside it | 40.0 | 40.0 | 50.0 | 60.0 | 801 | 5.5 |' in text
+    assert '| expression messages | 10.5 |' in text
+
+
+def test_a_failed_measurement_says_why(tmp_path, monkeypatch):
+    from sega_ros.evaluation import bench_path
+
+    monkeypatch.setattr(bench_path.sys, 'executable', '/bin/false')
+    with pytest.raises(bench_path.PathError, match='said nothing'):
+        bench_path._measure(tmp_path, 1.0, 64, 0)

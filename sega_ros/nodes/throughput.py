@@ -1,0 +1,268 @@
+"""The whole path at full rate: a camera, the real driver and a receiver, each a process of its own.
+
+Prints one JSON object: `python -m sega_ros.nodes.throughput FRAMES.npy --avatar ID --dir DIR`. `sega bench` runs it.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import rclpy
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from sensor_msgs.msg import Image
+
+from sega_ros.errors import SegaError
+from sega_ros.msg import FlameExpression
+from sega_ros.nodes import qos
+from sega_ros.nodes.fast_camera import stamp_of
+from sega_ros.nodes.memory import keep_freed_memory, process_memory
+from sega_ros.nodes.reader import Reader
+
+_ROOT = Path(__file__).resolve().parents[2]
+_START, _SETTLE = 120.0, 4.0  # seconds for the driver to be ready; seconds at full rate before anything counts
+_MINUTE = 60.0
+# Pictures go through shared memory; other programs on the network are neither heard nor disturbed.
+_ENVIRONMENT = {
+    'FASTRTPS_DEFAULT_PROFILES_FILE': str(_ROOT / 'config' / 'fastdds.xml'),
+    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
+    'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
+}
+
+
+class ThroughputError(SegaError):
+    """A process of the measurement did not do its part."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured."""
+
+    avatar: str
+    directory: str
+    frames: Path  # uint8 RGB [N, H, W, 3], npy
+    seconds: float = 20.0
+    rate: float = 120.0  # of the camera, Hz
+    size: int = 512  # of the avatar's pictures
+    view: str = 'frontal'
+    render: bool = True  # False: somebody listens to the expressions only
+    busy: int = 0  # other processes that compute all the time
+    parameters: dict[str, str] = field(default_factory=dict)  # of the driver, besides
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What came out. Latency: from the stamp of the camera's message to the receipt of the avatar's."""
+
+    fps: float
+    latency_ms_p50: float
+    latency_ms_p95: float
+    latency_ms_p99: float
+    memory_mb: float  # the driver's resident set at the end
+    drops: int  # camera images without an avatar image: the newest wins
+    sent: int
+    received: int
+    seconds: float
+    expression_bytes: float  # of one message, mean
+    start_seconds: float  # from the start of the driver's process to the first picture
+    minutes: list[dict[str, float]] = field(default_factory=list)  # fps, p95 and memory of each
+
+
+class _Receiver(Node):
+    """Takes the avatar's pictures as bytes: reading them costs no more than it must."""
+
+    def __init__(self, context: rclpy.Context, render: bool) -> None:
+        super().__init__('throughput', context=context, start_parameter_services=False, enable_rosout=False)
+        self.arrivals: list[tuple[int, int]] = []  # receipt, stamp; nanoseconds
+        self.expression_bytes: list[tuple[int, int]] = []  # receipt, size
+        self._readers = [Reader(self, FlameExpression, 'expression', self._on_expression, qos.expression(), failed=self._failed,
+                                raw=True)]
+        if render:
+            self._readers.append(Reader(self, Image, 'avatar/image', self._on_image, qos.newest(), failed=self._failed, raw=True))
+
+    def _on_image(self, data: bytes) -> None:
+        self.arrivals.append((time.time_ns(), stamp_of(data)))
+
+    def _on_expression(self, data: bytes) -> None:
+        self.expression_bytes.append((time.time_ns(), len(data)))
+
+    def _failed(self, error: Exception) -> None:
+        self.get_logger().error(f'{type(error).__name__}: {error}')
+
+    def close(self) -> None:
+        """Stop reading."""
+        for reader in self._readers:
+            reader.close()
+
+
+def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: None) -> Throughput:
+    """Start camera and driver, let them run, and return the figures.
+
+    Raises:
+        ThroughputError: a process ended, or nothing came.
+    """
+    with ExitStack() as stack:
+        context = rclpy.Context()
+        rclpy.init(context=context)
+        stack.callback(rclpy.try_shutdown, context=context)
+        begun = time.monotonic()
+        driver = _start(stack, [str(_ROOT / 'scripts' / 'avatar_driver'), '--ros-args', *_parameters(setup)])
+        receiver = stack.enter_context(_receiving(context, setup.render))
+        _activate(receiver, driver)
+        for _ in range(setup.busy):
+            _start(stack, ['-c', 'while True: pass'])
+        log = stack.enter_context(tempfile.NamedTemporaryFile('r', suffix='.txt'))
+        camera = _start(stack, ['-m', 'sega_ros.nodes.fast_camera', str(setup.frames), '--rate', str(setup.rate),
+                                '--log', log.name])
+        come = receiver.arrivals if setup.render else receiver.expression_bytes
+        _wait(lambda: len(come) > 0, 'first picture of the avatar', driver, camera)
+        started = time.monotonic() - begun
+        _pause(_SETTLE, driver, camera)
+        first = time.time_ns()
+        minutes, end = [], time.monotonic() + setup.seconds
+        next_minute = time.monotonic() + _MINUTE
+        while (left := end - time.monotonic()) > 0:
+            _pause(min(1.0, left), driver, camera)
+            progress(1 - max(0.0, left) / setup.seconds)
+            if time.monotonic() >= next_minute:
+                next_minute += _MINUTE
+                minutes.append(_minute(receiver.arrivals, process_memory(driver.pid)))
+        last, memory = time.time_ns(), process_memory(driver.pid)
+        camera.terminate()
+        camera.wait(10)
+        sent = sum(first <= int(line) < last for line in log.read().split())
+        return _figures(receiver, setup, first, last, sent, memory, started, minutes)
+
+
+def _figures(receiver: _Receiver, setup: Setup, first: int, last: int, sent: int, memory: float, started: float,
+             minutes: list[dict[str, float]]) -> Throughput:
+    seconds = (last - first) / 1e9
+    sizes = [size for at, size in receiver.expression_bytes if first <= at < last]
+    taken = [(at, stamp) for at, stamp in receiver.arrivals if first <= at < last]
+    if setup.render and len(taken) < 2:
+        raise ThroughputError(f'{len(taken)} pictures of the avatar in {seconds:.0f} s; the messages above say why')
+    latency = [(at - stamp) / 1e6 for at, stamp in taken] or [float('nan')]
+    p50, p95, p99 = np.percentile(latency, [50, 95, 99])
+    count = len(taken) if setup.render else len(sizes)
+    return Throughput(
+        fps=round(count / seconds, 2), latency_ms_p50=round(float(p50), 2), latency_ms_p95=round(float(p95), 2),
+        latency_ms_p99=round(float(p99), 2), memory_mb=round(memory, 1), drops=max(0, sent - count), sent=sent, received=count,
+        seconds=round(seconds, 2), expression_bytes=round(sum(sizes) / max(1, len(sizes)), 1), start_seconds=round(started, 2),
+        minutes=minutes)
+
+
+def _minute(arrivals: list[tuple[int, int]], memory: float) -> dict[str, float]:
+    since = time.time_ns() - _MINUTE * 1e9
+    latency = [(at - stamp) / 1e6 for at, stamp in arrivals if at >= since]
+    p95 = float(np.percentile(latency, 95)) if latency else float('nan')
+    return {'fps': round(len(latency) / _MINUTE, 2), 'latency_ms_p95': round(p95, 2), 'memory_mb': round(memory, 1)}
+
+
+def _parameters(setup: Setup) -> Iterator[str]:
+    values = {'avatar_dir': setup.directory, 'avatar_id': setup.avatar, 'view': setup.view, 'width': setup.size,
+              'height': setup.size, **setup.parameters}
+    for name, value in values.items():
+        yield from ('-p', f'{name}:={value}')
+
+
+def _start(stack: ExitStack, arguments: list[str]) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, *arguments])
+    stack.callback(_stop, process)
+    return process
+
+
+def _stop(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@contextmanager
+def _receiving(context: rclpy.Context, render: bool) -> Iterator[_Receiver]:
+    """A receiver that spins in a thread."""
+    receiver = _Receiver(context, render)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(receiver)
+
+    def spin() -> None:
+        with suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        yield receiver
+    finally:
+        receiver.close()
+        rclpy.try_shutdown(context=context)
+        thread.join()
+        receiver.destroy_node()
+
+
+def _activate(receiver: _Receiver, driver: subprocess.Popen) -> None:
+    client = receiver.create_client(ChangeState, 'avatar_driver/change_state')
+    _wait(client.service_is_ready, 'service avatar_driver/change_state', driver)
+    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
+        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
+        _wait(future.done, 'answer of avatar_driver/change_state', driver)
+        if not future.result().success:
+            raise ThroughputError('avatar_driver could not be started; its messages are above')
+
+
+def _wait(condition: Callable[[], object], what: str, *processes: subprocess.Popen) -> None:
+    end = time.monotonic() + _START
+    while not condition():
+        _pause(0.02, *processes)
+        if time.monotonic() > end:
+            raise ThroughputError(f'{what}: nothing within {_START:g} s')
+
+
+def _pause(seconds: float, *processes: subprocess.Popen) -> None:
+    """Sleep; raise ThroughputError when one of the processes has ended."""
+    time.sleep(seconds)
+    for process in processes:
+        if process.poll() is not None:
+            raise ThroughputError(f'a process of the measurement ended with status {process.returncode}; its messages are above')
+
+
+def main(args: list[str] | None = None) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('frames', type=Path)
+    parser.add_argument('--avatar', required=True)
+    parser.add_argument('--dir', required=True)
+    parser.add_argument('--seconds', type=float, default=Setup.seconds)
+    parser.add_argument('--rate', type=float, default=Setup.rate)
+    parser.add_argument('--size', type=int, default=Setup.size)
+    parser.add_argument('--view', default=Setup.view)
+    parser.add_argument('--busy', type=int, default=Setup.busy)
+    parser.add_argument('--expressions-only', action='store_true')
+    o = parser.parse_args(args)
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    keep_freed_memory()
+    setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, not o.expressions_only, o.busy)
+    try:
+        print(json.dumps(asdict(measure(setup))))
+    except ThroughputError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The benchmark of the whole path: three real processes, and what is counted."""
+
+import itertools
+import math
+import os
+
+import numpy as np
+import pytest
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import Image
+
+from sega_ros.avatar.store import AvatarStore
+from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message, stamp_to_ns
+from sega_ros.nodes.fast_camera import stamp_of, stamped, there_and_back
+from sega_ros.nodes.memory import process_memory
+from sega_ros.nodes.throughput import Setup, ThroughputError, measure
+from sega_ros.synthetic.performer import Performer
+
+
+def test_a_serialised_picture_gets_another_stamp_and_nothing_else_changes():
+    picture = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
+    message = rgb_to_image_message(picture, stamp=ns_to_stamp(1), frame_id='camera')
+    data = stamped(bytes(serialize_message(message)), 1_700_000_000_123_456_789)
+    found = deserialize_message(data, Image)
+    assert stamp_of(data) == stamp_to_ns(found.header.stamp) == 1_700_000_000_123_456_789
+    message.header.stamp = found.header.stamp
+    assert found == message
+    with pytest.raises(ValueError, match='little-endian'):
+        stamped(b'\x00\x00\x00\x00', 1)
+
+
+def test_a_clip_is_played_there_and_back():
+    assert list(itertools.islice(there_and_back(3), 9)) == [0, 1, 2, 1, 0, 1, 2, 1, 0]
+    assert list(itertools.islice(there_and_back(1), 3)) == [0, 0, 0]
+
+
+def test_memory_of_a_process_grows_with_what_it_holds():
+    before = process_memory(os.getpid())
+    held = np.ones(20_000_000, np.uint8)
+    assert 15 < process_memory(os.getpid()) - before < 60 and held.any()
+    with pytest.raises(OSError):
+        process_memory(2**30)
+
+
+@pytest.fixture(scope='module')
+def frames(head, tmp_path_factory):
+    performer = Performer(head, 0, size=(240, 320))
+    path = tmp_path_factory.mktemp('frames') / 'frames.npy'
+    np.save(path, np.stack([performer.frame(k / 30)[0] for k in range(4)]))
+    return path
+
+
+def test_the_whole_path_through_three_processes(frames, plain_avatar, tmp_path, monkeypatch):
+    from sega_ros.nodes import throughput
+
+    monkeypatch.setattr(throughput, '_SETTLE', 0.5)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(102 + os.getpid() % 100))
+    AvatarStore(tmp_path).save('bench', plain_avatar)
+    shares = []
+    found = measure(Setup('bench', str(tmp_path), frames, seconds=2.0, rate=40.0, size=64), progress=shares.append)
+    assert found.received >= 2 and found.fps == pytest.approx(found.received / found.seconds, rel=0.01)
+    assert 0 <= found.drops <= found.sent and found.sent <= 41 * found.seconds
+    assert 0 < found.latency_ms_p50 <= found.latency_ms_p95 <= found.latency_ms_p99 < 10_000
+    assert 100 < found.memory_mb < 4000 and 100 < found.expression_bytes < 2000
+    assert found.start_seconds > 0 and not math.isnan(found.start_seconds) and shares[-1] == pytest.approx(1, abs=0.6)
+
+
+def test_an_avatar_that_is_not_there_ends_the_measurement(frames, tmp_path, monkeypatch):
+    from sega_ros.nodes import throughput
+
+    monkeypatch.setattr(throughput, '_START', 12.0)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(102 + os.getpid() % 100))
+    with pytest.raises(ThroughputError, match='first picture'):
+        measure(Setup('nobody', str(tmp_path), frames, seconds=1.0, rate=20.0, size=64))
