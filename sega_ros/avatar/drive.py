@@ -53,6 +53,15 @@ class View:
             raise RequestError(f'view distance: wanted 0.1 to 10 m, found {self.distance}')
 
 
+@dataclass(frozen=True)
+class Bound:
+    """One frame, ready to be drawn."""
+
+    arrays: tuple[np.ndarray, ...]  # the fields of Splats, visible ones only
+    camera: Camera
+    background: np.ndarray  # [3] RGB in [0, 1]
+
+
 class _LidColors:
     """The part of the dynamic map that depends on the lids: from the open eye's colours to the shut eye's."""
 
@@ -99,8 +108,6 @@ class AvatarDriver:
         shell = avatar.shell
         self._shell = tuple(np.ascontiguousarray(getattr(shell.splats, k).numpy(), np.float32)
                             for k in Splats.__dataclass_fields__)
-        total = len(self._table) + len(shell.splats)
-        self._out = tuple(np.empty((total, *a.shape[1:]), np.float32) for a in self._shell)
         self._posed, self._normals = np.empty_like(self._poser.rest), np.empty_like(self._poser.rest)
         self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
@@ -173,18 +180,20 @@ class AvatarDriver:
         return now.T @ turn @ base
 
     def splats(self, expression: FlameExpression, view: View, camera: Camera) -> tuple[np.ndarray, ...]:
-        """Visible splats as arrays (the fields of Splats); valid until the next call."""
+        """Visible splats as arrays (the fields of Splats), the caller's own."""
         torso = self.torso_rotation(expression, view, camera)
         vertices = self._vertices(expression.params, torso)
         eye = camera_centre(camera.viewmat)
         self._lids.apply(expression.params.eyelids, self._base_colors)
         if self._decoder is not None:
             self._decoder.write(vertices, self._local.T)
-        n = bind_into(self._table, self._local, vertices, eye, self._out, normals=self._normals)
+        total = len(self._table) + len(self._shell[0])
+        out = tuple(np.empty((total, *a.shape[1:]), np.float32) for a in self._shell)
+        n = bind_into(self._table, self._local, vertices, eye, out, normals=self._normals)
         shell = self.avatar.shell
         m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, rotmat_to_unitquat(torso), self._neck, eye,
-                        n, self._out)
-        return tuple(a[:m] for a in self._out)
+                        n, out)
+        return tuple(a[:m] for a in out)
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
         """Posed mesh [V, 3] in the skull's frame, in a buffer: there it is the torso that turns."""
@@ -192,7 +201,11 @@ class AvatarDriver:
         return self._poser.pose(replace(params, neck_pose=neck_pose), turn=torso, pivot=self._neck, out=self._posed)
 
     def render(self, expression: FlameExpression, view: View) -> np.ndarray:
-        """Picture of one message, uint8 RGB [H, W, 3].
+        """Picture of one message, uint8 RGB [H, W, 3]: `bind`, then `draw`, and its errors."""
+        return self.draw(self.bind(expression, view))
+
+    def bind(self, expression: FlameExpression, view: View) -> Bound:
+        """All but the drawing: decode, pose, place. While one thread draws, another may bind what comes next.
 
         Raises:
             HeadModelMismatchError: the message speaks of another head model.
@@ -203,8 +216,12 @@ class AvatarDriver:
             raise HeadModelMismatchError(f'the expression message is for head model {found[0]!r} {found[1]!r}, the avatar for '
                                          f'{wanted[0]!r} {wanted[1]!r}: use the same head model on both sides')
         camera = self.camera(expression, view)
-        arrays = self.splats(expression, view, camera)
         background = np.asarray(self.avatar.background if view.background is None else view.background, np.float32)
+        return Bound(self.splats(expression, view, camera), camera, background)
+
+    def draw(self, bound: Bound) -> np.ndarray:
+        """Picture of what `bind` gave, uint8 RGB [H, W, 3]."""
+        arrays, camera, background = bound.arrays, bound.camera, bound.background
         if self._device == 'cuda':
             return self._render_cuda(arrays, camera, background)
         from sega_ros.render import rasterize_arrays

@@ -4,7 +4,8 @@ import math
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
@@ -74,6 +75,7 @@ class Frame:
     size: tuple[int, int] | None  # (H, W) of the camera image
     puppet: Puppet
     outputs: Outputs
+    bound: Any = None  # what the puppet made of it, ready to be drawn
 
 
 def check_config(config: DriverConfig) -> None:
@@ -94,7 +96,10 @@ def make_core(config: DriverConfig) -> Driver:
 
 
 class AvatarDriver(ManagedNode):
-    """Two workers beside the executor: one tracks the newest camera image, one renders the newest expression."""
+    """Two workers beside the executor: one tracks the newest camera image and binds the avatar to it, one draws.
+
+    These halves of a frame take about as long as each other. Messages of another machine are bound by a worker instead.
+    """
 
     def __init__(self, *, core: Callable[[DriverConfig], Driver] = make_core, **kwargs) -> None:
         """Declare parameters; `core` makes the core when the node is configured."""
@@ -108,7 +113,8 @@ class AvatarDriver(ManagedNode):
         self._frame_problem = ''  # why the last frame was refused
         self._input: CameraInput | ExpressionInput | None = None
         self._outputs: Outputs | None = None
-        self._renderer: Worker[Frame] | None = None
+        self._binder: Worker[Frame] | None = None
+        self._drawer: Worker[Frame] | None = None
         self._loader: Worker[str] | None = None
         self._loading = threading.Lock()
         self._entities: list[tuple[Callable, object]] = []
@@ -133,7 +139,7 @@ class AvatarDriver(ManagedNode):
                           (self.destroy_service, calibrate)]
         if config.source == 'camera':
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
-                                      render=self._hand_over, renderer=lambda: self._renderer, failed=self._frame_failed)
+                                      render=self._hand_over, failed=self._frame_failed)
         else:
             self._input = ExpressionInput(self, self.statistics, render=self._hand_over, failed=self._frame_failed,
                                           puppet=lambda: self._puppet)
@@ -142,7 +148,9 @@ class AvatarDriver(ManagedNode):
         """Load the avatar when there is one, and start to listen."""
         self.settings.load()
         self._avatar_problem = self._frame_problem = ''
-        self._renderer = Worker('render', self._render, dropped=self.statistics.dropped, failed=self._frame_failed)
+        self._drawer = Worker('draw', self._draw, dropped=self.statistics.dropped, failed=self._frame_failed)
+        if self.settings.value.source == 'expression':  # a thread that reads must not be kept from it
+            self._binder = Worker('bind', self._bind, dropped=self.statistics.dropped, failed=self._frame_failed)
         self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
         core, source = self._core, self._input
         if core is None or source is None:
@@ -160,10 +168,10 @@ class AvatarDriver(ManagedNode):
         """Stop listening and finish the frame at hand."""
         if self._input is not None:
             self._input.stop()
-        for worker in (self._loader, self._renderer):
+        for worker in (self._loader, self._binder, self._drawer):
             if worker is not None:
                 worker.stop()
-        self._loader = self._renderer = None
+        self._loader = self._binder = self._drawer = None
 
     def cleanup(self) -> None:
         """Destroy what `configure` made and forget the avatar."""
@@ -234,23 +242,35 @@ class AvatarDriver(ManagedNode):
     # --- frames -----------------------------------------------------------------------------------------------------
 
     def _hand_over(self, message: FlameExpression, expression: Expression, size: tuple[int, int] | None) -> bool:
-        """Pass an expression on to the renderer and return whether it is needed.
+        """Pass an expression on to be rendered and return whether it is needed.
 
         `size` (H, W) is the camera image's, if there is one.
         """
-        renderer, outputs, puppet = self._renderer, self._outputs, self._puppet
-        if renderer is None or outputs is None or puppet is None or not outputs.images_wanted:
+        outputs, puppet = self._outputs, self._puppet
+        if self._drawer is None or outputs is None or puppet is None or not outputs.images_wanted:
             return False
-        renderer.put(Frame(message.header.stamp, expression, size, puppet, outputs))
+        frame = Frame(message.header.stamp, expression, size, puppet, outputs)
+        if (binder := self._binder) is not None:
+            binder.put(frame)
+        else:
+            self._bind(frame)
         return True
 
-    def _render(self, frame: Frame) -> None:
+    def _bind(self, frame: Frame) -> None:
         config, size = self.settings.value, frame.size
         if config.view != 'input' or size is None:
             size = (config.height, config.width)
         view = ViewRequest(config.view, size, config.yaw, config.pitch, config.distance, config.background)
-        image, camera = frame.puppet.render(frame.expression, view)
-        frame.outputs.publish_image(image, camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
+        bound = frame.puppet.bind(frame.expression, view)
+        drawer = self._drawer
+        if drawer is None:
+            self.statistics.dropped()
+        else:
+            drawer.put(replace(frame, bound=bound))
+
+    def _draw(self, frame: Frame) -> None:
+        config, image = self.settings.value, frame.puppet.draw(frame.bound)
+        frame.outputs.publish_image(image, frame.bound.camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
                                     jpeg_quality=config.jpeg_quality)
         self.statistics.published(self.get_clock().now().nanoseconds, frame.expression.stamp_ns)
         self._frame_problem = ''
@@ -314,6 +334,6 @@ class AvatarDriver(ManagedNode):
 
 def main(args: list[str] | None = None) -> None:
     """Run the node."""
-    # Tracker and renderer hand the interpreter to each other many times a frame; up to 5 ms of waiting each time adds up.
+    # The workers hand the interpreter to each other many times a frame; up to 5 ms of waiting each time adds up.
     sys.setswitchinterval(0.0001)
     raise SystemExit(run_node(AvatarDriver, 'avatar_driver', args))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from sega_ros.types import Camera, FlameExpression
+from sega_ros.types import FlameExpression
 
 Progress = Callable[[str, float, np.ndarray | None], None]  # stage, fraction of the whole job, picture so far
 NO_PSNR = float('nan')
@@ -74,8 +74,11 @@ class Puppet(Protocol):
     record: AvatarRecord
     n_expression: int
 
-    def render(self, expression: FlameExpression, view: ViewRequest) -> tuple[np.ndarray, Camera]:
-        """Render one frame, uint8 RGB [H, W, 3], and return the camera it was seen by."""
+    def bind(self, expression: FlameExpression, view: ViewRequest) -> Any:
+        """Prepare one frame; its `camera` is the one it is seen by. Called by one thread, `draw` by another."""
+
+    def draw(self, bound: Any) -> np.ndarray:
+        """Draw what `bind` gave, uint8 RGB [H, W, 3]."""
 
 
 class Tracker(Protocol):
@@ -196,12 +199,15 @@ class SegaPuppet:
 
         self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
         self._driver = AvatarDriver(avatar, head, device=device)
-        self.render(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512)))
+        self.draw(self.bind(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512))))
 
-    def render(self, expression: FlameExpression, view: ViewRequest) -> tuple[np.ndarray, Camera]:
-        """Render one frame, uint8 RGB [H, W, 3], and return the camera it was seen by."""
-        wanted = _view(view)
-        return self._driver.render(expression, wanted), self._driver.camera(expression, wanted)
+    def bind(self, expression: FlameExpression, view: ViewRequest):
+        """Prepare one frame (`avatar.drive.Bound`)."""
+        return self._driver.bind(expression, _view(view))
+
+    def draw(self, bound) -> np.ndarray:
+        """Draw it, uint8 RGB [H, W, 3]."""
+        return self._driver.draw(bound)
 
 
 def _view(view: ViewRequest):

@@ -32,10 +32,10 @@ class CameraInput:
     """Tracks the newest camera image in a worker and hands the expression on."""
 
     def __init__(self, node: ManagedNode, core: Driver, parameters: Parameters, statistics: FrameStatistics,
-                 outputs: Outputs, *, render: Render, renderer: Callable[[], Worker | None], failed: Failed) -> None:
+                 outputs: Outputs, *, render: Render, failed: Failed) -> None:
         config = parameters.value
         self._node, self._parameters, self._statistics, self._outputs = node, parameters, statistics, outputs
-        self._render, self._renderer, self._failed = render, renderer, failed
+        self._render, self._failed = render, failed
         self._compressed = config.image_transport == 'compressed'
         self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
         self._tracker = core.make_tracker()
@@ -49,8 +49,7 @@ class CameraInput:
         """Listen from now on."""
         self._tracker.reset()
         self._hold = FaceHold(self._parameters.value.idle)
-        self._worker = Worker('track', self._track, dropped=self._statistics.dropped, failed=self._failed,
-                              follower=self._renderer)
+        self._worker = Worker('track', self._track, dropped=self._statistics.dropped, failed=self._failed)
         self._subscribe()
 
     def stop(self) -> None:

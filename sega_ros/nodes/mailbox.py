@@ -1,14 +1,10 @@
 """Hand-over of the newest item to a worker thread beside the executor."""
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 Item = TypeVar('Item')
-
-_NEWS = 0.1  # weight of the newest item in the mean of what items take
-_LONGEST = 0.2  # seconds; what takes longer (a compilation) is no measure
 
 
 class Mailbox(Generic[Item]):
@@ -26,11 +22,6 @@ class Mailbox(Generic[Item]):
             self._item = None if self._closed else item
             self._changed.notify()
             return lost
-
-    def wait(self) -> None:
-        """Wait until there is an item, or the box is closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._closed)
 
     def take(self) -> Item | None:
         """Wait for an item and return it; None when the box is closed."""
@@ -51,16 +42,12 @@ class Worker(Generic[Item]):
     """A thread that handles the newest item of its mailbox, one after the other.
 
     `dropped` is called once for every item that was never handled; `failed` with an exception of `handle`, which
-    doesn't stop the thread. With `follower`, an item is taken only when what comes of it will not have to wait long for the
-    worker that `follower` returns: what is handled too early is old when its turn comes, and has cost a core's time.
+    doesn't stop the thread.
     """
 
     def __init__(self, name: str, handle: Callable[[Item], None], *, dropped: Callable[[], None],
-                 failed: Callable[[Exception], None], follower: 'Callable[[], Worker | None] | None' = None) -> None:
+                 failed: Callable[[Exception], None]) -> None:
         self._mailbox: Mailbox[Item] = Mailbox()
-        self._follower = follower
-        self._begun: float | None = None  # of the item at hand, monotonic seconds
-        self._usual = 0.0  # seconds that an item takes, a running mean
         self._handle, self._dropped, self._failed = handle, dropped, failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -77,24 +64,9 @@ class Worker(Generic[Item]):
         if self._thread is not threading.current_thread():
             self._thread.join(timeout)
 
-    def free_in(self) -> float:
-        """Seconds until the item at hand will be done, as far as the last ones tell; 0 when there is none."""
-        begun = self._begun
-        return 0.0 if begun is None else max(0.0, begun + self._usual - time.monotonic())
-
     def _run(self) -> None:
-        while (item := self._next()) is not None:
-            self._begun = time.monotonic()
+        while (item := self._mailbox.take()) is not None:
             try:
                 self._handle(item)
             except Exception as error:  # one bad frame must not end the stream
                 self._failed(error)
-            took, self._begun = time.monotonic() - self._begun, None
-            self._usual += _NEWS * (min(took, _LONGEST) - self._usual)
-
-    def _next(self) -> Item | None:
-        follower = self._follower() if self._follower is not None else None
-        if follower is not None:
-            self._mailbox.wait()
-            time.sleep(max(0.0, follower.free_in() - self._usual))
-        return self._mailbox.take()

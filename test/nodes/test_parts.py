@@ -60,32 +60,6 @@ def test_worker_survives_failures_and_counts_drops():
     assert [str(f) for f in failures] == ['bad'] and handled == ['c'] and len(drops) == 3
 
 
-def test_a_worker_waits_for_the_one_that_follows_it():
-    """What is made while the follower is busy would be old: of three items that come meanwhile the newest is handled, late."""
-    gate, handled, ready = threading.Event(), [], threading.Event()
-
-    def slow(_):
-        ready.set()
-        assert gate.wait(10)
-
-    follower = Worker('slow', slow, dropped=lambda: None, failed=lambda e: None)
-    follower._usual = 0.4
-    follower.put('busy')
-    assert ready.wait(10) and 0.2 < follower.free_in() <= 0.4
-    worker = Worker('quick', lambda item: handled.append((item, follower.free_in())), dropped=lambda: None,
-                    failed=lambda e: None, follower=lambda: follower)
-    for item in 'abc':
-        worker.put(item)
-        threading.Event().wait(0.02)
-    while not handled:
-        threading.Event().wait(0.001)
-    gate.set()
-    worker.stop()
-    follower.stop()
-    assert handled[0][0] == 'c' and handled[0][1] < 0.05
-    assert follower.free_in() == 0 and follower._usual < 0.4
-
-
 def test_one_job():
     jobs, gate = OneJob(), threading.Event()
     first = jobs.start('a', lambda _: gate.wait(10))

@@ -93,14 +93,17 @@ class FakePuppet:
     def __init__(self, made, driver):
         self.record, self.n_expression, self._driver = made, N_EXPRESSION, driver
 
-    def render(self, expression, view):
-        self._driver.rendering.set()
-        self._driver.gate.wait(10)
+    def bind(self, expression, view):
         self._driver.views.append(view)
         image = np.zeros((*view.size, 3), np.uint8)
         image[0, 0] = round(float(expression.params.jaw_pose[0]) * 255)
         image[0, 1] = self.record.created_ns
-        return image, pose_camera(FRONTAL, np.array([0, 0, 1.0]), 1.5, view.size)
+        return SimpleNamespace(image=image, camera=pose_camera(FRONTAL, np.array([0, 0, 1.0]), 1.5, view.size))
+
+    def draw(self, bound):
+        self._driver.rendering.set()
+        self._driver.gate.wait(10)
+        return bound.image
 
 
 class FakeTracker:
