@@ -23,7 +23,7 @@ _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 _OVER_SCALP, _OVER_EARS = 0.05, 0.5  # weights of it
 # Hair's outline lies before the skull's centre; that of long hair, which covers temples and ears, further, the more so where it
 # hangs, fully under the second of the heights.
-_AHEAD, _FORE, HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.02, 0.03, 0.05, 0.08, 0.02  # metres
+_AHEAD, _FORE, HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.03, 0.03, 0.05, 0.08, 0.02  # metres
 _HANGING_PIXELS = 0.008  # share of the crop that a side's hanging hair covers at least
 _ASIDE = 0.02, 0.06  # metres from the middle between which it comes to bear: a chest has no step there
 # Metres of hair at the outline from which it stands off the hairline; the share of the rest by which; its limit.

@@ -110,8 +110,7 @@ class WholeHeadDriver(AvatarDriver):
         decoder = super()._frame_decoder(maps, np.ones_like(dynamic))
         # The mesh's displacement acts where there are expressions, as in training; a coarse texel more for its look-ups.
         near = torch.from_numpy(binary_dilation(build_atlas(self.head, COARSE).dynamic, np.ones((3, 3))))
-        decoder._deformation.register_forward_hook(lambda _, __, out: replace(out, displacement=out.displacement * near))
-        return decoder
+        return decoder.limited(near)
 
 
 def open_driver(avatar: Avatar, head: HeadModel, regions: str) -> AvatarDriver:

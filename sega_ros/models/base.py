@@ -23,7 +23,7 @@ _ROTATION, _SCALE, _OPACITY, COLOR_UNIT = 0.1, 0.3, 1.0, 0.1
 _UNBOUNDED = 1e4
 # Natural logarithm; logit. Training looks from farther away than a display does: splats that shrink would close a surface there
 # and leave it open here, so they hardly may, nor may skin become a veil.
-_MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 0.4, 0.08, 0.5
+_MAX_SCALE, _MAX_SHRINK, _MAX_OPACITY = 0.4, 0.03, 0.5
 FRAME_GROWTH = 0.25  # the photo's own expression is subtracted: what grows there shrinks in all others
 # Bounds of colours that the photo does not show, and of those that it shows well.
 _MAX_COLOR, _MAX_KNOWN_COLOR = 0.7, 0.06

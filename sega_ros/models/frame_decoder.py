@@ -119,6 +119,17 @@ class FrameDecoder:
         self._start = np.ascontiguousarray(start, np.float32)
         self.color = self._start[11:]  # [3, K] base colours; lids change them from frame to frame
 
+    def limited(self, where: Tensor) -> 'FrameDecoder':
+        """Let the displacement act in texels `where` [48, 48] only (an ablation's)."""
+        branch = self._branch
+
+        def masked(offsets: Tensor) -> tuple[Tensor, ...]:
+            maps, share, displacement = branch(offsets)
+            return maps, share, displacement * where
+
+        self._branch = masked
+        return self
+
     def _surface(self, vertices: np.ndarray) -> np.ndarray:
         return (vertices[self._corners] * self._bary[..., None]).sum(1)
 

@@ -12,6 +12,7 @@ from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.personalise import PersonaliseConfig
 from sega_ros.errors import AvatarDamagedError, ModelError
+from sega_ros.models.layers import has_matrix_units
 from sega_ros.models.sega import Sega, SegaConfig
 from sega_ros.models.weights import load_prior, load_weights, save_weights
 from sega_ros.render import rasterize_arrays
@@ -53,7 +54,10 @@ def shown(avatar, head, params):
 
 def test_the_driven_avatar_is_what_the_networks_said(fed_forward, creation, head):
     picture = shown(fed_forward.avatar, head, creation.parts.fit.params)
-    assert np.abs(picture.astype(int) - fed_forward.picture).max() <= 2
+    error = picture.astype(int) - fed_forward.picture
+    exact = not has_matrix_units()  # with them the driver decodes in bfloat16
+    assert np.abs(error).max() <= (2 if exact else 12)
+    assert 20 * np.log10(255 / np.sqrt((error**2).mean())) > 55
 
 
 def test_so_is_it_after_fine_tuning_and_from_a_file(make, creation, head):

@@ -10,7 +10,7 @@ from scipy import ndimage
 from sega_ros.avatar import relief
 from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.avatar.relief import head_centre, picture_heights, region_of
-from sega_ros.avatar.shell import NECK_CUT, build_shell, covered_ears, hair_mask, mesh_mask
+from sega_ros.avatar.shell import NECK_CUT, build_shell, covered_ears, fallen_hair, hair_mask, mesh_mask
 from sega_ros.avatar.texture import mesh_buffer
 from sega_ros.camera import orbit_camera, project
 from sega_ros.geometry import unitquat_to_rotmat
@@ -203,6 +203,65 @@ def test_hair_over_an_ear_lies_in_front_of_it(scene):
     over = ears[row, col] & (shell.torso < 0.5)
     gap = np.where(np.isfinite(buffer.depth), buffer.depth, np.inf)[row, col] - z
     assert over.sum() > 20 and np.median(gap[over].clip(-0.1, 0.1)) > 0.002
+
+
+def test_the_bust_goes_on_below_the_picture(shell, scene):
+    """So that its end does not come into the display when the head is seen from above."""
+    _, _, photo, camera, _ = scene
+    edge = np.flatnonzero(photo.inside.any(1))[-1] + 1
+    xy, _ = project(shell.splats.means.numpy(), camera)
+    below = xy[:, 1] > edge + 1
+    assert 100 < below.sum() and (shell.torso[below] > 0.5).all() and xy[:, 1].max() < edge + 50
+    # Seen by the photo's camera a mirrored splat looks as its twin does, upside down.
+    above = (xy[:, 1] < edge) & (xy[:, 1] > edge - 48) & (shell.torso > 0.5)
+    assert below.sum() <= above.sum() * 1.05
+    np.testing.assert_allclose(shell.splats.colors[below].mean(0), shell.splats.colors[above].mean(0), atol=0.05)
+
+
+def long_haired(scene, clothes):
+    """The photo with bands of hair's colour beside the neck and down over the shoulders, on clothes of a colour."""
+    head, _, photo, camera, buffer = scene
+    mesh = mesh_mask(head, buffer)
+    height, torso = picture_heights(head, camera)
+    crown = hair_mask(photo, mesh, height, torso) & (height > 0.06)
+    own = np.median(photo.color[crown], 0)
+    cols = np.arange(photo.alpha.shape[1])
+    centre = float(cols[mesh.any(0)].mean())
+    band = (np.abs(np.abs(cols - centre) - 145) < 18)[None] & (height < 0.06) & ~mesh
+    color = np.where((torso > 0.5)[..., None], np.float32(clothes), photo.color)
+    color = np.where(band[..., None], own, color).astype(np.float32)
+    photo = replace(photo, color=color, alpha=np.where(band, 1, photo.alpha).astype(np.float32))
+    return photo, mesh, hair_mask(photo, mesh, height, torso), torso > 0.5, band, own
+
+
+def test_hair_before_the_shoulders_is_found_unless_clothes_look_like_it(scene):
+    photo, mesh, hair, torso, band, own = long_haired(scene, [0.1, 0.2, 0.8])
+    found = fallen_hair(photo, mesh, hair, torso)
+    wanted = band & torso & ~mesh
+    assert (found & wanted).sum() > 0.9 * wanted.sum() and (found & ~wanted).sum() < 0.1 * wanted.sum()
+    photo, mesh, hair, torso, *_ = long_haired(scene, own)
+    assert not fallen_hair(photo, mesh, hair, torso).any()
+
+
+def test_long_hair_hangs_ahead_of_short_hair(scene):
+    """It covers temples and ears; the chest between its sides has no step."""
+    _, _, _, camera, _ = scene
+    *_, hair, _, _, _ = long_haired(scene, [0.1, 0.2, 0.8])
+    height, _ = picture_heights(scene[0], camera)
+    ahead = relief.hang_ahead(hair, height)
+    side, middle = ahead[:, 60], ahead[:, ahead.shape[1] // 2]
+    assert side.max() == pytest.approx(relief.HANG_AHEAD) and side.min() > 0.02 and middle.max() < 1e-3
+    assert np.abs(np.diff(ahead, axis=1)).max() < 0.002
+    assert not relief.hang_ahead(hair & (height > 0), height).any()
+
+
+def test_voluminous_hair_stands_off_the_hairline(scene):
+    head, _, _, camera, buffer = scene
+    height, _ = picture_heights(head, camera)
+    near = ndimage.binary_dilation(buffer.face >= 0, iterations=3) & ~(buffer.face >= 0)
+    far = ndimage.binary_dilation(buffer.face >= 0, iterations=60) & ~(buffer.face >= 0)
+    flat, wide = (relief._stands_off(hair & (height > 0), buffer, height) for hair in (near, far))
+    assert flat.max() == 0 and 0.015 < wide.max() <= 0.05 and not wide[height < 0.04].any()
 
 
 @pytest.mark.parametrize('alpha', [0.0, 1.0])
