@@ -36,18 +36,13 @@ from sega_ros.msg import AvatarInfo, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.convert import image_message_to_rgb, ns_to_stamp, rgb_to_image_message, stamp_to_ns
 from sega_ros.nodes.memory import keep_freed_memory
+from sega_ros.nodes.processes import quiet_environment, stop
 from sega_ros.nodes.reader import Reader
 from sega_ros.srv import CreateAvatar
 
 ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / 'out' / 'demo'
 AVATAR = 'demo'
-# Big images go through shared memory; other programs on the network are neither heard nor disturbed.
-ENVIRONMENT = {
-    'FASTRTPS_DEFAULT_PROFILES_FILE': str(ROOT / 'config' / 'fastdds.xml'),
-    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-    'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
-}
 CLIP_SECONDS, CLIP_RATE = 10.0, 30.0
 MAX_SECONDS = 30.0  # of a clip that is given
 CREATE_TIMEOUT, START_TIMEOUT, QUIET = 600.0, 180.0, 2.0  # seconds
@@ -183,21 +178,13 @@ class Processes:
         options = [part for key, value in parameters.items() for part in ('-p', f'{key}:={value}')]
         process = subprocess.Popen([sys.executable, str(ROOT / 'scripts' / name), '--ros-args', *options])
         self._running[name] = process
-        self._stack.callback(self._stop, process)
+        self._stack.callback(stop, process)
 
     def check(self) -> None:
         """Raise DemoError when a node ended."""
         for name, process in self._running.items():
             if process.poll() is not None:
                 raise DemoError(f'{name} ended with status {process.returncode}; its messages are above')
-
-    @staticmethod
-    def _stop(process: subprocess.Popen) -> None:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
 
 
 @contextmanager
@@ -409,7 +396,7 @@ def main() -> None:
     """Run the demo and print its figures."""
     keep_freed_memory()
     try:
-        for name, value in ENVIRONMENT.items():
+        for name, value in quiet_environment().items():
             os.environ.setdefault(name, value)
         result = run()
     except (DemoError, SegaError) as error:

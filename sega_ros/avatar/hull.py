@@ -30,7 +30,7 @@ _APART = 0.06  # radians to the nearest point of the scalp from which a directio
 _NAPE = (-0.075, -0.03)  # heights (metres over the head's origin) between which short hair runs out
 # Hair that stands this far off the mesh (metres) may fall over ears, jaw and neck too, behind the part that the photo shows.
 _LONG, _FALLS = 0.012, np.radians(75)
-_FALLS_FROM = 0.0  # height
+_FALLS_FROM = 0.0  # height over the head's origin below which long hair falls behind, not along the neck, metres
 _HAIRLINE = 0.4  # of the head's radius: as far as that from hair, what the photo shows as skin is haired at the sides
 
 

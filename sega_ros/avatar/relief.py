@@ -21,9 +21,9 @@ _CELL = 4  # crop pixels per cell of the grid the depth is solved on
 _ROUND_HEAD, _ROUND_TORSO, _ROUND_HANGING = 1.0, 0.2, 0.2  # depth of the relief: 1 is a sphere, a torso is flatter
 _HAIR_THICKNESS = 0.008  # metres over the scalp, where nothing else is known
 _OVER_SCALP, _OVER_EARS = 0.05, 0.5  # weights of it
-# Hair's outline lies before the skull's centre; that of long hair, which covers temples and ears, further, the more so where it
-# hangs, fully under the second of the heights.
-_AHEAD, _FORE, HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.03, 0.03, 0.05, 0.08, 0.02  # metres
+# Hair's outline lies before the skull's centre, as it covers the temples; where long hair hangs further, fully under the second
+# of the heights.
+_AHEAD, HANG_AHEAD, _HANG_FROM, _HANG_FULL = 0.03, 0.05, 0.08, 0.02  # metres
 _HANGING_PIXELS = 0.008  # share of the crop that a side's hanging hair covers at least
 _ASIDE = 0.02, 0.06  # metres from the middle between which it comes to bear: a chest has no step there
 # Metres of hair at the outline from which it stands off the hairline; the share of the rest by which; its limit.
@@ -75,8 +75,8 @@ def solve_relief(
     on_mesh = (shrink(mesh & (photo.alpha > 0.5)) > 0.5) & person
     scalp = (shrink((buffer.face >= 0) & ~mesh) > 0.5) & person & (torso_small < 0.5)
     cell = ring_head / camera.fx * _CELL  # metres
-    flat = np.maximum(torso_small, np.clip((ahead - _FORE) / (HANG_AHEAD - _FORE), 0, 1))
-    roundness = _ROUND_HEAD + (np.where(ahead > _FORE, _ROUND_HANGING, _ROUND_TORSO) - _ROUND_HEAD) * flat
+    flat = np.maximum(torso_small, np.clip((ahead - _AHEAD) / (HANG_AHEAD - _AHEAD), 0, 1))
+    roundness = _ROUND_HEAD + (np.where(ahead > _AHEAD, _ROUND_HANGING, _ROUND_TORSO) - _ROUND_HEAD) * flat
     source = 4 * roundness * cell**2
     stands = shrink(_stands_off(hair, buffer, height))
     fixed = np.maximum(ring - depth - 0.002 + stands, 0) ** 2
@@ -103,13 +103,13 @@ def hang_ahead(hair: np.ndarray, height: np.ndarray) -> np.ndarray:
     """Metres [H, W] by which the outline lies before the skull's centre where hair falls beside the ears, each side by itself."""
     out = np.zeros(hair.shape, np.float32)
     hanging = hair & (height < LOBE)
-    x = np.clip((_HANG_FROM - height) / (_HANG_FROM - _HANG_FULL), 0, 1)
     middle = hair.shape[1] // 2
-    metre = abs(float(height[1].mean() - height[0].mean()))  # of one pixel
-    aside = np.clip((np.abs(np.arange(hair.shape[1]) + 0.5 - middle) * metre - _ASIDE[0]) / (_ASIDE[1] - _ASIDE[0]), 0, 1)
+    aside = np.abs(np.arange(hair.shape[1]) + 0.5 - middle) * _metre(height)
+    share = np.clip((aside - _ASIDE[0]) / (_ASIDE[1] - _ASIDE[0]), 0, 1)
+    falls = _AHEAD + (HANG_AHEAD - _AHEAD) * _rise(height, _HANG_FROM, _HANG_FULL)
     for side in (np.s_[:, :middle], np.s_[:, middle:]):
         if hanging[side].sum() > _HANGING_PIXELS * hair.size:
-            out[side] = (_FORE * aside + (HANG_AHEAD - _FORE) * x * x * (3 - 2 * x) * aside)[side]
+            out[side] = (share * falls)[side]
     return out
 
 
@@ -117,10 +117,19 @@ def _stands_off(hair: np.ndarray, buffer: TriangleBuffer, height: np.ndarray) ->
     """Metres [H, W] by which voluminous hair stands off the skin where it begins: as it does at the outline over the ears."""
     above, mesh = height > _STANDS[1], buffer.face >= 0
     edge = mesh & above & ~ndimage.binary_erosion(mesh)
-    metre = abs(float(height[1].mean() - height[0].mean()))
-    thickness = metre * (hair & above & ~mesh).sum() / max(1, edge.sum())
-    x = np.clip((height - _STANDS[0]) / (_STANDS[1] - _STANDS[0]), 0, 1)
-    return (np.clip(_VOLUME * (thickness - _FLAT), 0, _MAX_VOLUME) * x * x * (3 - 2 * x)).astype(np.float32)
+    thickness = _metre(height) * (hair & above & ~mesh).sum() / max(1, edge.sum())
+    return (np.clip(_VOLUME * (thickness - _FLAT), 0, _MAX_VOLUME) * _rise(height, *_STANDS)).astype(np.float32)
+
+
+def _metre(height: np.ndarray) -> float:
+    """Metres of one pixel of a picture of heights [H, W]."""
+    return abs(float(height[1].mean() - height[0].mean()))
+
+
+def _rise(x: np.ndarray, start: float, end: float) -> np.ndarray:
+    """Smooth step from 0 at `start` to 1 at `end`."""
+    x = np.clip((x - start) / (end - start), 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _ring(head: HeadModel, camera: Camera) -> float:
@@ -131,8 +140,7 @@ def _ring(head: HeadModel, camera: Camera) -> float:
 def picture_heights(head: HeadModel, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
     """Height [H, W] over the head's origin of each pixel of `camera` at the skull's depth (metres); its share of the torso."""
     height = _heights((camera.height, camera.width), camera, _ring(head, camera))
-    x = np.clip((height - TORSO_BLEND[1]) / (TORSO_BLEND[0] - TORSO_BLEND[1]), 0, 1)
-    return height, (x * x * (3 - 2 * x)).astype(np.float32)
+    return height, _rise(height, TORSO_BLEND[1], TORSO_BLEND[0]).astype(np.float32)
 
 
 def region_of(head: HeadModel, buffer: TriangleBuffer) -> np.ndarray:

@@ -108,25 +108,31 @@ def fallen_hair(photo: Photo, mesh: np.ndarray, hair: np.ndarray, torso: np.ndar
     none = np.zeros_like(hair)
     if not len(rows):
         return none
-    ends = hair[max(0, rows[0] - _END):rows[0]]  # the last hair before the shoulders
+    last = np.s_[max(0, rows[0] - _END):rows[0]]  # rows before the shoulders
+    ends = hair[last]
     middle = below.copy()
     width = hair.shape[1]
     middle[:, :int(0.4 * width)] = middle[:, int(0.6 * width):] = False
     if ends.sum() < 50 or middle.sum() < 50:
         return none
-    lab = cv2.cvtColor(np.ascontiguousarray(cv2.GaussianBlur(photo.color, (0, 0), 2.0), np.float32), cv2.COLOR_RGB2LAB)
-    own, clothes = np.median(lab[max(0, rows[0] - _END):rows[0]][ends], 0), np.median(lab[middle], 0)
+    lab = _lab(cv2.GaussianBlur(photo.color, (0, 0), 2.0))
+    own, clothes = np.median(lab[last][ends], 0), np.median(lab[middle], 0)
     if np.linalg.norm(own - clothes) < _UNLIKE:
         return none
     like = np.linalg.norm(lab - own, axis=-1) < 0.8 * np.linalg.norm(lab - clothes, axis=-1)
     return _connected(below & like | hair, hair) & below
 
 
-def _nearer(photo: Photo, hair: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Pixels [H, W] whose colour is nearer to the median one of `hair` than of `skin` [H, W]."""
+def _lab(color: np.ndarray) -> np.ndarray:
+    """RGB colours [H, W, 3] in CIE Lab."""
     import cv2
 
-    lab = cv2.cvtColor(np.ascontiguousarray(photo.color, np.float32), cv2.COLOR_RGB2LAB)
+    return cv2.cvtColor(np.ascontiguousarray(color, np.float32), cv2.COLOR_RGB2LAB)
+
+
+def _nearer(photo: Photo, hair: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Pixels [H, W] whose colour is nearer to the median one of `hair` than of `skin` [H, W]."""
+    lab = _lab(photo.color)
     to_hair, to_skin = (np.linalg.norm(lab - np.median(lab[m], 0), axis=-1) for m in (hair, skin))
     return to_hair < to_skin
 
@@ -150,7 +156,7 @@ def skin_mask(photo: Photo, mesh: np.ndarray, crown: np.ndarray) -> np.ndarray:
     """Pixels [H, W] that have the face's colour rather than that of hair on the crown; none where these are alike."""
     import cv2
 
-    lab = cv2.cvtColor(np.ascontiguousarray(cv2.GaussianBlur(photo.color, (0, 0), 2.0), np.float32), cv2.COLOR_RGB2LAB)
+    lab = _lab(cv2.GaussianBlur(photo.color, (0, 0), 2.0))
     face = mesh & (photo.alpha > 0.95)
     none = np.zeros_like(crown)
     if not face.any():

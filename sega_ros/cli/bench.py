@@ -24,7 +24,7 @@ def add_parser(commands) -> None:
     parser.add_argument('--avatar', metavar='ID', help='avatar to drive (default: one made of the performer)')
     parser.add_argument('--dir', metavar='DIR', help='directory of that avatar')
     parser.add_argument('--frames', type=_count, default=250, metavar='N', help='frames to drive (default: 250)')
-    parser.add_argument('--seconds', type=float, default=20.0, metavar='S',
+    parser.add_argument('--seconds', type=_count, default=20, metavar='S',
                         help='of each condition of the whole path (default: 20; figures of fewer are rough)')
     parser.add_argument('--performers', type=_count, default=3, metavar='N', help='people to track (default: 3)')
     parser.add_argument('--out', default='out/bench', metavar='DIR', help='where results go (default: out/bench)')

@@ -81,7 +81,7 @@ def write_texels(maps, displacement, color_unit, xy, start, start_color, index, 
     """Add changes to the texels' own parameters and activate them.
 
     Args:
-        maps: [h, h, 23] offset, rotation, log scale, opacity of `bound_maps`; raw colours, 4 pixels of each.
+        maps: [h, h, 23] offset, rotation, log scale, opacity of `finish_maps`; raw colours, 4 pixels of each.
         displacement: [3, d, d] metres.
         color_unit: what a raw colour is multiplied by.
         xy: [K, 2] places in UV, -1 to 1.

@@ -29,17 +29,12 @@ from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.fast_camera import stamp_of
 from sega_ros.nodes.memory import keep_freed_memory, process_memory
+from sega_ros.nodes.processes import quiet_environment, stop
 from sega_ros.nodes.reader import Reader
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START, _SETTLE = 120.0, 4.0  # seconds for the driver to be ready; seconds at full rate before anything counts
 _MINUTE = 60.0
-# Pictures go through shared memory; other programs on the network are neither heard nor disturbed.
-_ENVIRONMENT = {
-    'FASTRTPS_DEFAULT_PROFILES_FILE': str(_ROOT / 'config' / 'fastdds.xml'),
-    'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
-    'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
-}
 
 
 class ThroughputError(SegaError):
@@ -57,9 +52,7 @@ class Setup:
     rate: float = 120.0  # of the camera, Hz
     size: int = 512  # of the avatar's pictures
     view: str = 'frontal'
-    render: bool = True  # False: somebody listens to the expressions only
     busy: int = 0  # other processes that compute all the time
-    parameters: dict[str, str] = field(default_factory=dict)  # of the driver, besides
 
 
 @dataclass(frozen=True)
@@ -83,14 +76,15 @@ class Throughput:
 class _Receiver(Node):
     """Takes the avatar's pictures as bytes: reading them costs no more than it must."""
 
-    def __init__(self, context: rclpy.Context, render: bool) -> None:
+    def __init__(self, context: rclpy.Context) -> None:
         super().__init__('throughput', context=context, start_parameter_services=False, enable_rosout=False)
         self.arrivals: list[tuple[int, int]] = []  # receipt, stamp; nanoseconds
         self.expression_bytes: list[tuple[int, int]] = []  # receipt, size
-        self._readers = [Reader(self, FlameExpression, 'expression', self._on_expression, qos.expression(), failed=self._failed,
-                                raw=True)]
-        if render:
-            self._readers.append(Reader(self, Image, 'avatar/image', self._on_image, qos.newest(), failed=self._failed, raw=True))
+        self._readers = [
+            Reader(self, kind, topic, callback, profile, failed=self._failed, raw=True)
+            for kind, topic, callback, profile in (
+                (FlameExpression, 'expression', self._on_expression, qos.expression()),
+                (Image, 'avatar/image', self._on_image, qos.newest()))]
 
     def _on_image(self, data: bytes) -> None:
         self.arrivals.append((time.time_ns(), stamp_of(data)))
@@ -119,15 +113,14 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
         stack.callback(rclpy.try_shutdown, context=context)
         begun = time.monotonic()
         driver = _start(stack, [str(_ROOT / 'scripts' / 'avatar_driver'), '--ros-args', *_parameters(setup)])
-        receiver = stack.enter_context(_receiving(context, setup.render))
+        receiver = stack.enter_context(_receiving(context))
         _activate(receiver, driver)
         for _ in range(setup.busy):
             _start(stack, ['-c', 'while True: pass'])
         log = stack.enter_context(tempfile.NamedTemporaryFile('r', suffix='.txt'))
         camera = _start(stack, ['-m', 'sega_ros.nodes.fast_camera', str(setup.frames), '--rate', str(setup.rate),
                                 '--log', log.name])
-        come = receiver.arrivals if setup.render else receiver.expression_bytes
-        _wait(lambda: len(come) > 0, 'first picture of the avatar', driver, camera)
+        _wait(lambda: len(receiver.arrivals) > 0, 'first picture of the avatar', driver, camera)
         started = time.monotonic() - begun
         _pause(_SETTLE, driver, camera)
         first = time.time_ns()
@@ -143,19 +136,19 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
         camera.terminate()
         camera.wait(10)
         sent = sum(first <= int(line) < last for line in log.read().split())
-        return _figures(receiver, setup, first, last, sent, memory, started, minutes)
+        return _figures(receiver, first, last, sent, memory, started, minutes)
 
 
-def _figures(receiver: _Receiver, setup: Setup, first: int, last: int, sent: int, memory: float, started: float,
+def _figures(receiver: _Receiver, first: int, last: int, sent: int, memory: float, started: float,
              minutes: list[dict[str, float]]) -> Throughput:
     seconds = (last - first) / 1e9
     sizes = [size for at, size in receiver.expression_bytes if first <= at < last]
     taken = [(at, stamp) for at, stamp in receiver.arrivals if first <= at < last]
-    if setup.render and len(taken) < 2:
+    if len(taken) < 2:
         raise ThroughputError(f'{len(taken)} pictures of the avatar in {seconds:.0f} s; the messages above say why')
-    latency = [(at - stamp) / 1e6 for at, stamp in taken] or [float('nan')]
+    latency = [(at - stamp) / 1e6 for at, stamp in taken]
     p50, p95, p99 = np.percentile(latency, [50, 95, 99])
-    count = len(taken) if setup.render else len(sizes)
+    count = len(taken)
     return Throughput(
         fps=round(count / seconds, 2), latency_ms_p50=round(float(p50), 2), latency_ms_p95=round(float(p95), 2),
         latency_ms_p99=round(float(p99), 2), memory_mb=round(memory, 1), drops=max(0, sent - count), sent=sent, received=count,
@@ -172,29 +165,21 @@ def _minute(arrivals: list[tuple[int, int]], memory: float) -> dict[str, float]:
 
 def _parameters(setup: Setup) -> Iterator[str]:
     values = {'avatar_dir': setup.directory, 'avatar_id': setup.avatar, 'view': setup.view, 'width': setup.size,
-              'height': setup.size, **setup.parameters}
+              'height': setup.size}
     for name, value in values.items():
         yield from ('-p', f'{name}:={value}')
 
 
 def _start(stack: ExitStack, arguments: list[str]) -> subprocess.Popen:
     process = subprocess.Popen([sys.executable, *arguments])
-    stack.callback(_stop, process)
+    stack.callback(stop, process)
     return process
 
 
-def _stop(process: subprocess.Popen) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-
-
 @contextmanager
-def _receiving(context: rclpy.Context, render: bool) -> Iterator[_Receiver]:
+def _receiving(context: rclpy.Context) -> Iterator[_Receiver]:
     """A receiver that spins in a thread."""
-    receiver = _Receiver(context, render)
+    receiver = _Receiver(context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(receiver)
 
@@ -250,12 +235,11 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--size', type=int, default=Setup.size)
     parser.add_argument('--view', default=Setup.view)
     parser.add_argument('--busy', type=int, default=Setup.busy)
-    parser.add_argument('--expressions-only', action='store_true')
     o = parser.parse_args(args)
-    for name, value in _ENVIRONMENT.items():
+    for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
-    setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, not o.expressions_only, o.busy)
+    setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, o.busy)
     try:
         print(json.dumps(asdict(measure(setup))))
     except ThroughputError as error:
