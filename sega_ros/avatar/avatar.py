@@ -12,9 +12,18 @@ from sega_ros.models.frame_decoder import Branch, branch_to_tensors, tensors_to_
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
 
-FORMAT = 3  # of the file; raised when a reader of the old one would misread the new one
+FORMAT = 4  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What the photo adds to what the decoders say. It is right near the photo's view, and does harm far from it."""
+
+    maps: GaussianMap  # [H, W, ...] before activation, of the static and the dynamic map alike; rotations are not changed
+    shell_colors: np.ndarray  # [N, 3]
+    shell_opacities: np.ndarray  # [N] after activation
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,7 @@ class Avatar:
     photo_camera: Camera  # of the crop the avatar was made from; its viewmat is the photo's head pose
     window: np.ndarray  # [3] x, y, side of the part of that crop which a portrait view shows, pixels
     background: np.ndarray  # [3] RGB in [0, 1]
+    residual: Residual | None = None
     metadata: dict = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -73,6 +83,12 @@ def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
         'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
         'closed_lids': (np.clip(avatar.closed_lids, 0, 1) * 255 + 0.5).astype(np.uint8),
     }
+    if avatar.residual is not None:
+        tensors |= {
+            'residual.maps': _pack(avatar.residual.maps).astype(np.float16),
+            'residual.shell_colors': avatar.residual.shell_colors.astype(np.float16),
+            'residual.shell_opacities': avatar.residual.shell_opacities.astype(np.float16),
+        }
     sizes = None
     if avatar.branch is not None:
         weights, sizes = branch_to_tensors(avatar.branch)
@@ -114,8 +130,11 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         'background': (3,), 'window': (3,), 'closed_lids': (size, size, 3), 'identity.shape': (None,),
     }
     optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (None, 3), 'identity.focal_length': (1,),
-                'identity.eye_openness': (2,), 'identity.eyelids': (2,), 'identity.gaze': (2, 3)}
+                'identity.eye_openness': (2,), 'identity.eyelids': (2,), 'identity.gaze': (2, 3),
+                'residual.maps': (size, size, channels)}
     shapes |= {key: shape for key, shape in optional.items() if key in tensors}
+    if 'residual.maps' in tensors:
+        shapes |= {'residual.shell_colors': (count, 3), 'residual.shell_opacities': (count,)}
     for key, shape in shapes.items():
         check_shape(key, tensors[key], shape)
     for key, value in tensors.items():
@@ -138,9 +157,16 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         None if metadata['branch'] is None else tensors_to_branch(tensors, metadata['branch']),
         tensors['closed_lids'].astype(np.float32) / 255,
         Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}']) for k in ('normals', 'fade', 'torso'))),
-        camera, np.array(tensors['window']), np.array(tensors['background']), metadata,
+        camera, np.array(tensors['window']), np.array(tensors['background']), _residual(tensors), metadata,
         tuple(map(str, metadata.get('warnings', ()))),
     )
+
+
+def _residual(tensors: dict[str, np.ndarray]) -> Residual | None:
+    if 'residual.maps' not in tensors:
+        return None
+    return Residual(_unpack(tensors['residual.maps']), *(tensors[f'residual.shell_{k}'].astype(np.float32)
+                                                         for k in ('colors', 'opacities')))
 
 
 def avatar_atlas(avatar: Avatar, head: HeadModel) -> UvAtlas:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Avatar
+from sega_ros.avatar.avatar import Avatar, Residual
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
 from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
@@ -49,6 +49,7 @@ _STEPS_WITHOUT_PRIOR = 25
 _BUST = 0.05  # share of the torso's motion from which a splat is part of the bust
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
+_FIELDS = tuple(GaussianMap.__dataclass_fields__)
 _CLOSED = 10.0  # opacity logit that stands for "not there"
 
 
@@ -175,38 +176,46 @@ def personal_avatar(
         static, shell = added(uncorrected, person.texels), person.shell
         if model.with_dynamic:
             branch = Branch.of_model(model, person.static.features, person.static.fine_features)
-    settled = texels
+    settled, near = texels, shell
     if config.steps:
-        settled, shell = add_residual(texels, shell, view, layout, config, lambda share, picture: report(
+        settled, near = add_residual(texels, shell, view, layout, config, lambda share, picture: report(
             'personalise', middle + (0.95 - middle) * share, picture()))
     # The residual is the same in every expression: it goes under the dynamic decoder's changes.
-    residual = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in GaussianMap.__dataclass_fields__))
-    baked = added(static, residual)
-    shut = _shut(base.shut, baked.color.numpy() - base.color)
+    change = GaussianMap(*(getattr(settled, k) - getattr(texels, k) for k in _FIELDS))
+    shut = _shut(base.shut, static.color.numpy() - base.color)
     hidden = photo.inside & (photo.alpha < 0.02)
     background = (np.median(photo.image[hidden], 0) if hidden.sum() > 500 else np.full(3, 0.9)).astype(np.float32)
-    splats = place_person(settled, shell, start.frames, eye, fade=fade)
+    splats = place_person(settled, near, start.frames, eye, fade=fade)
     picture = _picture(splats, camera, background)
     likeness = round(_face_psnr(picture, head, start.buffer, photo), 2)
     if lighting == 'neutral':
         normals = start.frames.rotmats[..., 2]
         mean_points = (head.v_template[layout.table.corners] * layout.table.bary[..., None]).sum(1)
         light = estimate_light(base.color, normals, base.seen, layout.region, mirror_index(mean_points))
-        relit = torch.from_numpy(neutral_colors(baked.color.numpy(), normals, light))
-        settled = replace(settled, color=settled.color + relit - baked.color)
-        baked = replace(baked, color=relit)
+        baked = added(static, change).color
+        plain, relit = (torch.from_numpy(neutral_colors(c.numpy(), normals, light)) for c in (static.color, baked))
+        settled = replace(settled, color=settled.color + relit - baked)
+        static, change = replace(static, color=plain), replace(change, color=relit - plain)
         shut = np.where(shut > 0, neutral_colors(shut, normals, light).clip(1 / 255, 1), 0)
-        shell = neutral_shell(shell, light)
-        before, picture = picture, _picture(place_person(settled, shell, start.frames, eye, fade=fade), camera, background)
+        shell, near = neutral_shell(shell, light), neutral_shell(near, light)
+        before, picture = picture, _picture(place_person(settled, near, start.frames, eye, fade=fade), camera, background)
         report('relight', 0.97, lighting_figure(before, picture, light))
+    residual = _residual(change, shell, near, layout) if config.steps else None
     avatar = Avatar(
-        head.name, head.version, identity, layout.size, static=_spread(baked, layout, ~layout.dynamic),
-        dynamic=_spread(baked, layout, layout.dynamic),
+        head.name, head.version, identity, layout.size, static=_spread(static, layout, ~layout.dynamic),
+        dynamic=_spread(static, layout, layout.dynamic),
         branch=branch,
         closed_lids=np.ascontiguousarray(layout.spread(shut).transpose(1, 2, 0)), shell=shell, photo_camera=camera,
-        window=portrait_window(photo), background=background, warnings=start.bare.warnings,
+        window=portrait_window(photo), background=background, residual=residual, warnings=start.bare.warnings,
         metadata={'photo_psnr': likeness, 'splats': len(splats)})
     return PersonalAvatar(avatar, picture)
+
+
+def _residual(change: GaussianMap, shell: Shell, near: Shell, layout: UvLayout) -> Residual:
+    """What the photo adds: `change` of the texels [T, ...], and how the shell `near` the photo's view differs from `shell`."""
+    nothing = GaussianMap(*(torch.zeros(layout.size, layout.size, *getattr(change, k).shape[1:]) for k in _FIELDS))
+    colors, opacities = ((getattr(near.splats, k) - getattr(shell.splats, k)).numpy() for k in ('colors', 'opacities'))
+    return Residual(_laid_out(change, layout, nothing), colors, opacities)
 
 
 def _without_bust(base: Base) -> Base:
@@ -224,13 +233,19 @@ def _at_rest(base: Base) -> GaussianMap:
 
 def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> GaussianMap:
     """Texels [T, ...] as a map [H, W, ...]; nothing where `mask` [T] does not hold."""
-    size, (rows, cols) = layout.size, layout.table.index
+    size = layout.size
     empty = GaussianMap(torch.zeros(size, size, 3), torch.zeros(size, size, 4), torch.full((size, size, 3), -8.0),
                         torch.full((size, size), -_CLOSED), torch.zeros(size, size, 3))
     empty.rotation[..., 0] = 1
-    for k in GaussianMap.__dataclass_fields__:
-        getattr(empty, k)[rows[mask], cols[mask]] = getattr(texels, k)[mask]
-    return empty
+    return _laid_out(texels, layout, empty, mask)
+
+
+def _laid_out(texels: GaussianMap, layout: UvLayout, maps: GaussianMap, mask: torch.Tensor | slice = slice(None)) -> GaussianMap:
+    """Write texels [T, ...] where `mask` [T] holds into `maps` [H, W, ...], and return it."""
+    rows, cols = layout.table.index
+    for k in _FIELDS:
+        getattr(maps, k)[rows[mask], cols[mask]] = getattr(texels, k)[mask]
+    return maps
 
 
 def _shut(shut: np.ndarray, change: np.ndarray) -> np.ndarray:

@@ -51,9 +51,6 @@ class PersonaliseConfig:
     shell_smooth: float = 60.0
     shape_prior: float = 0.01
     offset_prior: float = 40.0  # per millimetre squared
-    # Shares of the residual that are kept. Less than all of it suits views far from the photo's, and costs likeness near it.
-    trust: float = 1.0
-    shell_trust: float = 1.0
     growth: float = 0.7  # natural logarithm of how much larger or smaller a Gaussian may become
     # Where the surface turns away from the camera a texel covers a sliver of a pixel, which says little about its colour.
     edge: float = 0.3  # cosine to the camera under which colours are held
@@ -207,9 +204,8 @@ def add_residual(
             free['log_scale'].copy_(free['log_scale'].clamp(middle - config.growth, middle + config.growth))
         if step % 10 == 9:
             progress((step + 1) / config.steps, lambda: _picture(splats(), view.camera))
-    on_mesh, loose = current()
-    return _part_way(texels, on_mesh, config.trust), replace(
-        loose, splats=_part_way(shell.splats, loose.splats, config.shell_trust))
+    with torch.no_grad():
+        return current()
 
 
 def _roughness(residual: Tensor, pairs: Tensor) -> Tensor:
@@ -270,11 +266,6 @@ def _at_the_outline(positions: np.ndarray, photo: Photo, camera: Camera) -> np.n
     xy, _ = project(positions, camera)
     col, row = np.clip(np.floor(xy).astype(int), 0, np.array(solid.shape[::-1]) - 1).T
     return 1.0 - solid[row, col]
-
-
-def _part_way(start, end, share: float):
-    return type(start)(*(torch.lerp(getattr(start, k).detach(), getattr(end, k).detach(), share)
-                         for k in type(start).__dataclass_fields__))
 
 
 @torch.no_grad()

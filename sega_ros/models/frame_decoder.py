@@ -96,7 +96,7 @@ class FrameDecoder:
             rest: [V, 3] the person's neutral mesh, metres.
             xy: [K, 2] places of the dynamic texels in UV, -1 to 1.
             index: [K] their columns in the buffer that `write` fills.
-            start: [14, K] their own parameters before activation (offset, rotation, log scale, opacity, colour).
+            start: [14, K] their own parameters before activation (offset, rotation, log scale, opacity, colour), copied.
             dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
         deformation, dynamic = _build(branch)
@@ -116,8 +116,7 @@ class FrameDecoder:
         self._cells = rows, cols
         self._rest = self._surface(rest)
         self._xy, self._index = np.ascontiguousarray(xy, np.float32), np.ascontiguousarray(index, np.int64)
-        self._start = np.ascontiguousarray(start, np.float32)
-        self.color = self._start[11:]  # [3, K] base colours; lids change them from frame to frame
+        self.start = np.array(start, np.float32, order='C')  # the caller may change it between frames
 
     def limited(self, where: Tensor) -> 'FrameDecoder':
         """Let the displacement act in texels `where` [48, 48] only (an ablation's)."""
@@ -140,7 +139,7 @@ class FrameDecoder:
         with torch.inference_mode():
             maps, share, displacement = (x.numpy() for x in self._branch(self._offsets))
         finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
-        write_texels(maps, displacement, COLOR_UNIT, self._xy, self._start[:11], self.color, self._index, out)
+        write_texels(maps, displacement, COLOR_UNIT, self._xy, self.start[:11], self.start[11:], self._index, out)
 
 
 def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:

@@ -88,6 +88,37 @@ def test_fine_tuning_follows_the_photo_and_leaves_the_given_networks_alone(make,
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+def test_the_residual_fades_with_the_angle_to_the_photo(make, head):
+    """From within NEAR degrees of the photo's view it shows in full, from FAR on not at all, whatever was drawn before."""
+    avatar = make(PersonaliseConfig(decoder_steps=0, steps=6)).avatar
+    with_it, without = AvatarDriver(avatar, head), AvatarDriver(replace(avatar, residual=None), head)
+    message = with_it.neutral()
+
+    def error(degrees):
+        view = View('free', (128, 128), yaw=np.radians(degrees))
+        return np.abs(with_it.render(message, view).astype(int) - without.render(message, view)).mean()
+
+    angles = (0, 8, 26, 60, -26, -70, 8, 0)
+    errors = np.array([error(a) for a in angles])
+    assert errors[0] > errors[2] > 0 and errors[3] == errors[5] == 0
+    assert errors[0] == errors[-1] and errors[1] == errors[-2], 'no memory of other views'
+
+
+def test_the_residual_is_in_the_file(make):
+    avatar = make(PersonaliseConfig(decoder_steps=0, steps=6)).avatar
+    tensors, metadata = avatar_to_tensors(avatar)
+    loaded = tensors_to_avatar(tensors, metadata).residual
+    for name in ('color', 'opacity', 'log_scale', 'offset'):
+        value = getattr(avatar.residual.maps, name)
+        assert value.abs().max() > 0, name
+        torch.testing.assert_close(getattr(loaded.maps, name), value, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(loaded.shell_colors, avatar.residual.shell_colors, atol=1e-3)
+    del tensors['residual.shell_opacities']
+    with pytest.raises(AvatarDamagedError, match='residual.shell_opacities'):
+        tensors_to_avatar(tensors, metadata)
+    assert make().avatar.residual is None
+
+
 def test_without_networks_photo_and_mesh_remain(make, head, creation):
     person = make(model=None)
     assert person.avatar.branch is None
