@@ -131,3 +131,13 @@ def unitquat_mul(a: Tensor, b: Tensor) -> Tensor:
         aw * bw - ax * bx - ay * by - az * bz, aw * bx + ax * bw + ay * bz - az * by,
         aw * by - ax * bz + ay * bw + az * bx, aw * bz + ax * by - ay * bx + az * bw,
     ], -1)
+
+
+def morton_order(points: np.ndarray) -> np.ndarray:
+    """Order [N] of `points` [N, 3] along a Morton curve, so that near points come near each other (ten bits an axis)."""
+    if not len(points):
+        return np.zeros(0, np.int64)
+    cells = ((points - points.min(0)) / max(np.ptp(points, 0).max(), 1e-12) * 1023).astype(np.int64)
+    for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
+        cells = (cells | cells << shift) & mask
+    return np.argsort(cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2, kind='stable')

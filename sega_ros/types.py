@@ -156,7 +156,7 @@ class GaussianMap:
 class Shell:
     """Splats off the mesh: hair with its volume, and the bust. Bound rigidly to the head, the torso, or between."""
 
-    splats: Splats  # [N] in the head frame of the photo
+    splats: Splats  # [N] in the head frame of the photo, along a Morton curve
     normals: np.ndarray  # [N, 3] outward
     fade: np.ndarray  # [N, 2] cosines between normal and camera at which a splat is gone, and at which it is all there
     torso: np.ndarray  # [N] share of the torso's motion, 0 moves with the head

@@ -5,30 +5,25 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Avatar, avatar_atlas, check_head
+from sega_ros.avatar.avatar import Avatar, check_head
+from sega_ros.avatar.detail import share_of
 from sega_ros.avatar.idle import neutral_expression
+from sega_ros.avatar.working_set import WholeAvatar, WorkingSet
 from sega_ros.camera import FRONTAL, orbit_camera, pose_camera, pose_to_viewmat
 from sega_ros.errors import HeadModelMismatchError, RequestError
-from sega_ros.geometry import rotmat_to_rotvec, rotmat_to_unitquat, rotvec_to_rotmat
+from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
-from sega_ros.models.base import added, lid_closure
-from sega_ros.models.bind_kernel import activate, bind_into
-from sega_ros.models.binding import camera_centre, fuse, gather, texel_table
+from sega_ros.models.binding import camera_centre
 from sega_ros.models.frame_decoder import FrameDecoder
-from sega_ros.models.shell_kernel import place_shell
 from sega_ros.tracking.fit import Identity, fit_identity
-from sega_ros.types import Camera, FlameExpression, FlameParams, GaussianMap, Splats
+from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
 
 VIEWS = ('frontal', 'follow', 'input', 'free')
 # Share of the operator's head turn that view `follow` shows, and of a head turn that the torso joins in.
 FOLLOW, TORSO_FOLLOWS = 0.7, 0.3
 MAX_SIDE = 4096
 _ORBITS = 16  # cameras kept
-# Degrees between the view's direction and the photo's up to which the photo's residual shows in full, and from which it is gone:
-# measured on held-out people, it gains within 15 degrees, and loses ever more beyond 25.
-NEAR, FAR = 15.0, 40.0
-_SHARES = 32  # steps in between
 
 
 @dataclass(frozen=True)
@@ -66,58 +61,10 @@ class Bound:
     background: np.ndarray  # [3] RGB in [0, 1]
 
 
-class _NearPhoto:
-    """Arrays that hold what the decoders say, and the share of the photo's residual that a view shows."""
-
-    def __init__(self, way: np.ndarray):
-        """Take the direction [3] of the photo's camera, head frame."""
-        self._way = way / np.linalg.norm(way)
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._share = 0.0
-
-    def add(self, array: np.ndarray, residual: np.ndarray) -> None:
-        """Keep `array` up to date, from what it holds now."""
-        self._parts.append((array, array.copy(), residual))
-
-    def look_along(self, way: np.ndarray) -> None:
-        """Write into the arrays what a camera in the direction `way` [3] sees."""
-        angle = np.degrees(np.arccos(np.clip(way @ self._way / np.linalg.norm(way), -1, 1)))
-        share = round(_SHARES * float(np.clip((FAR - angle) / (FAR - NEAR), 0, 1))) / _SHARES
-        if share != self._share:
-            for array, plain, residual in self._parts:
-                np.multiply(residual, np.float32(share), out=array)
-                np.add(array, plain, out=array)
-            self._share = share
-
-
-class _LidColors:
-    """The part of the dynamic map that depends on the lids: from the open eye's colours to the shut eye's."""
-
-    def __init__(self, avatar: Avatar, table, rest: np.ndarray, colors: np.ndarray, column: np.ndarray, near: _NearPhoto):
-        """Take the open eye's `colors` [3, n] as the decoders say; texel t of `table` is its column `column[t]`."""
-        middle = (rest[table.corners] * table.bary[..., None]).sum(1)[:, 0]
-        lid = avatar.closed_lids[table.rows, table.cols].any(-1)
-        sides = [np.flatnonzero(lid & (middle > 0)), np.flatnonzero(lid & (middle <= 0))]
-        self._columns = [column[k] for k in sides]
-        self._open = [colors[:, k].copy() for k in self._columns]
-        self._shut = [avatar.closed_lids[table.rows[k], table.cols[k]].T for k in sides]
-        if avatar.residual is not None:
-            residual = avatar.residual.maps.color.numpy()
-            for k, *ends in zip(sides, self._open, self._shut, strict=True):
-                for end in ends:
-                    near.add(end, residual[table.rows[k], table.cols[k]].T)
-        photo = avatar.identity.eyelids
-        self._start = np.zeros(2) if photo is None else photo
-
-    def apply(self, eyelids: np.ndarray, colors: np.ndarray) -> None:
-        """Write the lid texels' colours for a closure [2] (left, right) into `colors` [3, n]."""
-        shares = lid_closure(eyelids, self._start)
-        for share, columns, start, end in zip(shares, self._columns, self._open, self._shut, strict=True):
-            colors[:, columns] = (1 - share) * start + share * end
-
-
 class AvatarDriver:
-    """Renders one avatar. Keeps buffers, not state: `render` is a function of its arguments."""
+    """Renders one avatar. Keeps buffers, not state: `render` is a function of its arguments and of `detail`."""
+
+    _all_dynamic = False  # the decoder writes the dynamic regions
 
     def __init__(self, avatar: Avatar, head: HeadModel, *, device: str | None = None):
         """Prepare `avatar` for `head`; `device` 'cuda' renders with gsplat, 'cpu' or None with the CPU renderer.
@@ -128,52 +75,32 @@ class AvatarDriver:
         check_head(avatar, head)
         self.avatar, self.head = avatar, head
         self._device = 'cpu' if device is None else device
-        atlas = avatar_atlas(avatar, head)
         self._poser = Poser(head, avatar.identity.shape, v_offset=avatar.identity.v_offset)
-        maps, residual = fuse(avatar.static, avatar.dynamic, torch.from_numpy(atlas.dynamic)), avatar.residual
-        used = np.isfinite(maps.opacity.numpy()) & (maps.opacity.numpy() > -7)
-        self._table = texel_table(head, atlas, self._poser.rest, used)
-        self._local = activate(maps, self._table)
-        self._decoder = self._frame_decoder(maps, atlas.dynamic)
-        column = np.arange(len(self._table)) if self._decoder is None else self._column
-        self._middle = self._poser.rest.mean(0)
-        self._near = _NearPhoto(camera_centre(avatar.photo_camera.viewmat) - self._middle)
-        self._lids = _LidColors(avatar, self._table, self._poser.rest, self._base_colors, column, self._near)
+        self._whole = WholeAvatar(avatar, head, self._poser.rest, all_dynamic=self._all_dynamic)
+        self._set, self._detail = WorkingSet(self._whole, 1.0), len(self._whole)
+        self._decoder = self._frame_decoder()
         self._neck = (head.J_regressor @ self._poser.rest)[1].astype(np.float64)
-        shell = avatar.shell
-        self._shell = tuple(np.array(getattr(shell.splats, k).numpy(), np.float32) for k in Splats.__dataclass_fields__)
-        if residual is not None:
-            self._near.add(self._local, activate(added(maps, residual.maps), self._table) - self._local)
-            if self._decoder is not None:
-                self._near.add(self._decoder.start, self._rows_of(residual.maps))
-            self._near.add(self._shell[3], residual.shell_opacities)
-            self._near.add(self._shell[4], residual.shell_colors)
         self._posed, self._normals = np.empty_like(self._poser.rest), np.empty_like(self._poser.rest)
         self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
 
-    def _frame_decoder(self, maps: GaussianMap, dynamic: np.ndarray) -> FrameDecoder | None:
-        """Prepare the dynamic branch for the texels in `dynamic` [H, W]; None for an avatar without one."""
+    def _frame_decoder(self) -> FrameDecoder | None:
+        """Prepare the dynamic branch; None for an avatar without one."""
         if self.avatar.branch is None:
             return None
-        self._index = index = np.flatnonzero(dynamic[self._table.rows, self._table.cols])
-        rows, cols = self._table.rows[index], self._table.cols[index]
-        xy = (np.stack([cols, rows], -1) + 0.5) * 2 / self.avatar.atlas_size - 1
-        self._column = np.full(len(self._table), -1)
-        self._column[index] = np.arange(len(index))
-        return FrameDecoder(self.avatar.branch, self.head, self._poser.rest, xy=xy, index=index,
-                            start=self._rows_of(maps))
-
-    def _rows_of(self, maps: GaussianMap) -> np.ndarray:
-        """Parameters [14, K] of the dynamic texels in `maps`, before activation."""
-        texels = gather(maps, self._table)
-        parts = [getattr(texels, k)[self._index].reshape(len(self._index), -1) for k in GaussianMap.__dataclass_fields__]
-        return np.ascontiguousarray(torch.cat(parts, 1).numpy().T)
+        return FrameDecoder(self.avatar.branch, self.head, self._poser.rest, xy=self._whole.xy[self._whole.decoded])
 
     @property
-    def _base_colors(self) -> np.ndarray:
-        """Colours [3, n] that the lids change: the decoder's start, else those that are drawn."""
-        return self._local.T[11:] if self._decoder is None else self._decoder.start[11:]
+    def detail(self) -> int:
+        """Number of splats on all sides of the head; set it to draw about so many of the avatar's, at most all."""
+        return self._detail
+
+    @detail.setter
+    def detail(self, count: int) -> None:
+        count = min(int(count), len(self._whole))
+        if count != self._detail:
+            whole = self._whole
+            self._set, self._detail = WorkingSet(whole, share_of(count, whole.thinning, whole.shell_thinning)), count
 
     def neutral(self) -> FlameExpression:
         """Return a message with a neutral face at the default pose."""
@@ -229,17 +156,8 @@ class AvatarDriver:
         torso = self.torso_rotation(expression, view, camera)
         vertices = self._vertices(expression.params, torso)
         eye = camera_centre(camera.viewmat)
-        self._near.look_along(eye - self._middle)
-        self._lids.apply(expression.params.eyelids, self._base_colors)
-        if self._decoder is not None:
-            self._decoder.write(vertices, self._local.T)
-        total = len(self._table) + len(self._shell[0])
-        out = tuple(np.empty((total, *a.shape[1:]), np.float32) for a in self._shell)
-        n = bind_into(self._table, self._local, vertices, eye, out, normals=self._normals)
-        shell = self.avatar.shell
-        m = place_shell(self._shell, shell.normals, shell.fade, shell.torso, torso, rotmat_to_unitquat(torso), self._neck, eye,
-                        n, out)
-        return tuple(a[:m] for a in out)
+        return self._set.splats(vertices, expression.params.eyelids, eye, torso=torso, pivot=self._neck, decoder=self._decoder,
+                                normals=self._normals)
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
         """Posed mesh [V, 3] in the skull's frame, in a buffer: there it is the torso that turns."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import cKDTree
 
 from sega_ros.avatar.glasses import Glasses, find_glasses, remove_glasses
@@ -11,6 +12,7 @@ from sega_ros.avatar.photo import Photo
 from sega_ros.avatar.shell import build_shell, join_shells
 from sega_ros.avatar.texture import mesh_buffer, tuck_in, unwrap
 from sega_ros.camera import project
+from sega_ros.geometry import morton_order
 from sega_ros.head.skinning import Poser
 from sega_ros.models.base import Base
 from sega_ros.models.binding import SurfaceFrames, TexelTable, camera_centre, facing, surface_frames
@@ -19,7 +21,7 @@ from sega_ros.models.uv import UvLayout
 from sega_ros.raster import TriangleBuffer
 from sega_ros.tracking.fit import Identity
 from sega_ros.tracking.landmark_model import JAW
-from sega_ros.types import Camera, FlameParams, Region
+from sega_ros.types import Camera, FlameParams, Region, Shell
 
 # A texel's Gaussian: standard deviation over the texel's spacing along and across the surface, and thickness over it.
 _SIGMA, _THICKNESS = 0.62, 0.2
@@ -68,6 +70,7 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
     shell = build_shell(head, vertices, bare, camera, buffer)
     if glasses:
         shell = join_shells([shell, glasses_shell(glasses, photo, vertices, camera, head)])
+    shell = _in_order(shell)
     window = identity_square(_in_crop(photo))
     eye = camera_centre(camera.viewmat)
     means = shell.splats.means.numpy()
@@ -80,6 +83,12 @@ def photo_start(layout: UvLayout, identity: Identity, params: FlameParams, photo
         shell, cKDTree(frames.positions).query(means)[1].astype(np.int64), to_window(project(means, camera)[0], *window),
         facing(means, shell.normals, eye).astype(np.float32))
     return Start(base, table, frames, buffer, painted, bare, glasses)
+
+
+def _in_order(shell: Shell) -> Shell:
+    """The same along a Morton curve: what lies together is read together, and levels of detail thin it evenly."""
+    order = morton_order(shell.splats.means.numpy())
+    return Shell(shell.splats[torch.from_numpy(order)], *(getattr(shell, k)[order] for k in ('normals', 'fade', 'torso')))
 
 
 def _in_crop(photo: Photo) -> np.ndarray:

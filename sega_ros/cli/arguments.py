@@ -38,6 +38,8 @@ def add_view(parser: argparse.ArgumentParser, *, distance_help: str) -> None:
                         help='camera towards the person\'s left, degrees (default: 0, frontal)')
     parser.add_argument('--pitch', type=degrees, default=0.0, metavar='DEG', help='camera up, degrees (default: 0)')
     parser.add_argument('--distance', type=metres, default=None, metavar='M', help=distance_help)
+    parser.add_argument('--detail', type=splats, default=None, metavar='N',
+                        help='draw about N splats of the avatar\'s (default: all)')
 
 
 def degrees(text: str) -> float:
@@ -48,6 +50,11 @@ def degrees(text: str) -> float:
 def metres(text: str) -> float:
     """Read a distance in metres."""
     return _number(text, 0.2, 10, 'metres')
+
+
+def splats(text: str) -> int:
+    """Read a number of splats."""
+    return round(_number(text, 100, 1_000_000, 'splats'))
 
 
 def rate(text: str) -> float:

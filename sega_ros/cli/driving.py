@@ -20,6 +20,8 @@ class Session:
                          **({} if args.distance is None else {'distance': args.distance}),
                          **({} if args.background is None else {'background': args.background}))
         self._driver, self._output = AvatarDriver(avatar, head), output
+        if args.detail is not None:
+            self._driver.detail = args.detail
         self._seconds = args.seconds
         self._fps = reader.fps
         self._first = reader.peek()

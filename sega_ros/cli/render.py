@@ -44,6 +44,8 @@ def run(args, output) -> dict:
     from sega_ros.avatar.drive import AvatarDriver, View
 
     driver = AvatarDriver(avatar, load_head(args.head, output))
+    if args.detail is not None:
+        driver.detail = args.detail
     options = {'size': args.size, 'pitch': args.pitch}
     options |= {} if args.distance is None else {'distance': args.distance}
     options |= {} if args.background is None else {'background': args.background}

@@ -106,8 +106,10 @@ def _resized(camera: Camera, size: int) -> Camera:
 class WholeHeadDriver(AvatarDriver):
     """Driver of the variant 'all dynamic': every texel is decoded in every frame."""
 
-    def _frame_decoder(self, maps, dynamic: np.ndarray):
-        decoder = super()._frame_decoder(maps, np.ones_like(dynamic))
+    _all_dynamic = True
+
+    def _frame_decoder(self):
+        decoder = super()._frame_decoder()
         # The mesh's displacement acts where there are expressions, as in training; a coarse texel more for its look-ups.
         near = torch.from_numpy(binary_dilation(build_atlas(self.head, COARSE).dynamic, np.ones((3, 3))))
         return decoder.limited(near)

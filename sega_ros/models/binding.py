@@ -38,6 +38,11 @@ class TexelTable:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def subset(self, index: np.ndarray) -> 'TexelTable':
+        """The texels `index` [K] of it."""
+        own = {k: getattr(self, k) for k in self.__dataclass_fields__}
+        return TexelTable(**{k: v if k == 'faces' else v[index] for k, v in own.items()})
+
     @cached_property
     def index(self) -> tuple[Tensor, Tensor]:
         """Rows and columns as torch indices into a GaussianMap."""

@@ -81,12 +81,20 @@ def _build(branch: Branch) -> tuple[DeformationVAE, DynamicDecoder]:
     return deformation, dynamic
 
 
+@dataclass(frozen=True)
+class DecodedTexels:
+    """The texels that are written, and their own parameters; the caller may change these between frames."""
+
+    xy: np.ndarray  # [K, 2] float32 places in UV, -1 to 1
+    index: np.ndarray  # [K] int64 their columns in the buffer that is written
+    start: np.ndarray  # [14, K] float32 before activation: offset, rotation, log scale, opacity, colour
+
+
 class FrameDecoder:
     """Writes the dynamic texels of one frame. Keeps buffers, not state."""
 
     def __init__(
-        self, branch: Branch, head: HeadModel, rest: np.ndarray, *, xy: np.ndarray, index: np.ndarray, start: np.ndarray,
-        dtype: torch.dtype | None = None,
+        self, branch: Branch, head: HeadModel, rest: np.ndarray, *, xy: np.ndarray, dtype: torch.dtype | None = None,
     ):
         """Prepare.
 
@@ -94,9 +102,7 @@ class FrameDecoder:
             branch: networks and features.
             head: head model.
             rest: [V, 3] the person's neutral mesh, metres.
-            xy: [K, 2] places of the dynamic texels in UV, -1 to 1.
-            index: [K] their columns in the buffer that `write` fills.
-            start: [14, K] their own parameters before activation (offset, rotation, log scale, opacity, colour), copied.
+            xy: [K, 2] places in UV, -1 to 1, of all texels that it will be asked for.
             dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
         deformation, dynamic = _build(branch)
@@ -115,8 +121,6 @@ class FrameDecoder:
         self._corners, self._bary = head.faces[face], atlas.bary[rows, cols].astype(np.float32)
         self._cells = rows, cols
         self._rest = self._surface(rest)
-        self._xy, self._index = np.ascontiguousarray(xy, np.float32), np.ascontiguousarray(index, np.int64)
-        self.start = np.array(start, np.float32, order='C')  # the caller may change it between frames
 
     def limited(self, where: Tensor) -> 'FrameDecoder':
         """Let the displacement act in texels `where` [48, 48] only (an ablation's)."""
@@ -132,14 +136,14 @@ class FrameDecoder:
     def _surface(self, vertices: np.ndarray) -> np.ndarray:
         return (vertices[self._corners] * self._bary[..., None]).sum(1)
 
-    def write(self, vertices: np.ndarray, out: np.ndarray) -> None:
-        """Decode the posed mesh `vertices` [V, 3] (head frame) into `out` [14, T]."""
+    def write(self, vertices: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:
+        """Decode the posed mesh `vertices` [V, 3] (head frame) into the columns of `texels` in `out` [14, T]."""
         rows, cols = self._cells
         self._offsets.numpy()[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
         with torch.inference_mode():
             maps, share, displacement = (x.numpy() for x in self._branch(self._offsets))
         finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
-        write_texels(maps, displacement, COLOR_UNIT, self._xy, self.start[:11], self.start[11:], self._index, out)
+        write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.start[:11], texels.start[11:], texels.index, out)
 
 
 def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:

@@ -3,6 +3,7 @@
 import math
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from builtin_interfaces.msg import Time
 from rclpy.parameter import Parameter
 
+from sega_ros.avatar.detail import DetailControl
 from sega_ros.avatar.idle import IdleConfig
 from sega_ros.config import option
 from sega_ros.errors import AvatarNotFoundError, ConfigError, NotActiveError, SegaError
@@ -56,6 +58,9 @@ class DriverConfig:
     distance: float = option(0.0, "Distance of the viewpoint of view `free`; 0 is the view's own", unit='m',
                              bounds=(0.0, 10.0))
     background: str = option('', "Colour behind the avatar as #rrggbb; '' is the view's own")
+    detail: int = option(0, 'Splats that are drawn, of those of the avatar; 0 draws all', bounds=(0, 200_000))
+    frame_time: float = option(0.0, 'What binding and drawing one image may take: when it takes longer, fewer splats are drawn; '
+                               '0 draws `detail` in any case', unit='ms', bounds=(0.0, 1000.0))
     camera_frame_id: str = option('', 'Optical frame id of the expression messages, at most 32 characters; '
                                   "'' takes the camera image's", read_only=True)
     driver_identity: str = option('auto', "Whose face shape the tracking assumes: the avatar's, one fitted to the "
@@ -76,6 +81,7 @@ class Frame:
     puppet: Puppet
     outputs: Outputs
     bound: Any = None  # what the puppet made of it, ready to be drawn
+    seconds: float = 0.0  # that this took
 
 
 def check_config(config: DriverConfig) -> None:
@@ -108,6 +114,7 @@ class AvatarDriver(ManagedNode):
         self.settings = Parameters(self, DriverConfig, check=check_config, changed=self._on_parameters)
         self._core: Driver | None = None
         self._puppet: Puppet | None = None
+        self._detail = DetailControl(0)
         self._list: list[AvatarInfo] = []
         self._avatar_problem = ''  # why the wanted avatar is not driven
         self._frame_problem = ''  # why the last frame was refused
@@ -228,7 +235,7 @@ class AvatarDriver(ManagedNode):
             if self._core is None:
                 raise NotActiveError(f'{self.get_name()} is being cleaned up')
             puppet = self._core.load(avatar_id)
-            self._puppet, self._avatar_problem = puppet, ''
+            self._puppet, self._detail, self._avatar_problem = puppet, DetailControl(puppet.splats), ''
         self.get_logger().info(f'driving avatar {avatar_id!r}')
         return puppet
 
@@ -260,16 +267,23 @@ class AvatarDriver(ManagedNode):
         config, size = self.settings.value, frame.size
         if config.view != 'input' or size is None:
             size = (config.height, config.width)
-        view = ViewRequest(config.view, size, config.yaw, config.pitch, config.distance, config.background)
+        view = ViewRequest(config.view, size, config.yaw, config.pitch, config.distance, config.background,
+                           self._splats(config))
+        start = time.perf_counter()
         bound = frame.puppet.bind(frame.expression, view)
         drawer = self._drawer
         if drawer is None:
             self.statistics.dropped()
         else:
-            drawer.put(replace(frame, bound=bound))
+            drawer.put(replace(frame, bound=bound, seconds=time.perf_counter() - start))
+
+    def _splats(self, config: DriverConfig) -> int:
+        return min(config.detail or self._detail.count, self._detail.count)
 
     def _draw(self, frame: Frame) -> None:
-        config, image = self.settings.value, frame.puppet.draw(frame.bound)
+        start, config = time.perf_counter(), self.settings.value
+        image = frame.puppet.draw(frame.bound)
+        self._detail.update(frame.seconds + time.perf_counter() - start, config.frame_time / 1e3)
         frame.outputs.publish_image(image, frame.bound.camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
                                     jpeg_quality=config.jpeg_quality)
         self.statistics.published(self.get_clock().now().nanoseconds, frame.expression.stamp_ns)
@@ -310,7 +324,7 @@ class AvatarDriver(ManagedNode):
             'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
             'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted,
             'source': config.source, 'view': config.view, 'device': config.device,
-            'avatar': puppet.record.avatar_id if puppet else 'none',
+            'splats': self._splats(config), 'avatar': puppet.record.avatar_id if puppet else 'none',
             'avatar sha256': puppet.record.sha256 if puppet else 'none'}
         level, reason = self._health(report.seconds_since_input, puppet)
         return Status(level, reason, values)

@@ -40,6 +40,7 @@ class ViewRequest:
     pitch: float = 0.0
     distance: float = 0.0  # metres; 0 keeps the view's own
     background: str = ''  # '#rrggbb'; '' keeps the view's own
+    detail: int = 0  # splats; 0 draws all
 
 
 class Builder(Protocol):
@@ -73,6 +74,7 @@ class Puppet(Protocol):
 
     record: AvatarRecord
     n_expression: int
+    splats: int  # on all sides of the head
 
     def bind(self, expression: FlameExpression, view: ViewRequest) -> Any:
         """Prepare one frame; its `camera` is the one it is seen by. Called by one thread, `draw` by another."""
@@ -199,10 +201,12 @@ class SegaPuppet:
 
         self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
         self._driver = AvatarDriver(avatar, head, device=device)
+        self.splats = self._driver.detail
         self.draw(self.bind(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512))))
 
     def bind(self, expression: FlameExpression, view: ViewRequest):
         """Prepare one frame (`avatar.drive.Bound`)."""
+        self._driver.detail = view.detail or self.splats
         return self._driver.bind(expression, _view(view))
 
     def draw(self, bound) -> np.ndarray:

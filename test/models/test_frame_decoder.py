@@ -6,7 +6,7 @@ import torch
 
 from sega_ros.head.skinning import Poser
 from sega_ros.models.base import FRAME_GROWTH, at_texels, in_units, raw_units
-from sega_ros.models.frame_decoder import Branch, FrameDecoder
+from sega_ros.models.frame_decoder import Branch, DecodedTexels, FrameDecoder
 from sega_ros.models.frame_kernel import finish_maps
 from sega_ros.models.sega import Sega, SegaConfig
 from sega_ros.models.static_decoder import Correction
@@ -40,9 +40,9 @@ def decoded(head, layout, model, dtype, vertices, rest):
     count = len(layout.xy)
     start = torch.randn(14, count, generator=generator)
     start[11:] = torch.rand(3, count, generator=generator)
-    fast = FrameDecoder(branch, head, rest, xy=layout.xy.numpy(), index=np.arange(count), start=start.numpy(), dtype=dtype)
+    fast = FrameDecoder(branch, head, rest, xy=layout.xy.numpy(), dtype=dtype)
     out = np.zeros((14, count), np.float32)
-    fast.write(vertices, out)
+    fast.write(vertices, DecodedTexels(layout.xy.numpy().astype(np.float32), np.arange(count), start.numpy()), out)
     offsets = torch.from_numpy(layout.offsets(vertices, rest))[None] * torch.from_numpy(layout.coarse.dynamic)
     deformation = model.deformation(offsets)
     change = at_texels(in_units(model.dynamic(features, fine, deformation.feature, offsets), growth=FRAME_GROWTH), layout)

@@ -92,6 +92,7 @@ class FakePuppet:
 
     def __init__(self, made, driver):
         self.record, self.n_expression, self._driver = made, N_EXPRESSION, driver
+        self.splats = 30_000
 
     def bind(self, expression, view):
         self._driver.views.append(view)

@@ -264,6 +264,23 @@ def test_views_are_live_parameters(world, rig):
     assert (message.height, message.width) == rig.camera.size
 
 
+def test_detail_gives_way_to_the_frame_time(world, rig):
+    rig.frame(1)
+    assert rig.core.views[-1].detail == 30_000
+    rig.node.set_parameters([Parameter('detail', value=20_000)])
+    rig.frame(2)
+    assert rig.core.views[-1].detail == 20_000
+    world.wait(lambda: (r := world.reason(rig.node)) and r[2]['splats'] == '20000', 'diagnostics')
+    rig.node.set_parameters([Parameter('detail', value=0), Parameter('frame_time', value=1e-6)])
+    for k in range(10):
+        rig.frame(k)
+    assert 25_000 < rig.core.views[-1].detail < 29_200
+    rig.node.set_parameters([Parameter('frame_time', value=0.0)])
+    for k in range(2):
+        rig.frame(k)
+    assert rig.core.views[-1].detail == 30_000
+
+
 @pytest.mark.parametrize(('name', 'value', 'match'), [
     ('view', 'sideways', 'wanted one of'), ('background', 'red', '#rrggbb'), ('yaw', 7.0, 'range'),
     ('source', 'expression', 'read-only')])
