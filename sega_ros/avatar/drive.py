@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from sega_ros.avatar.avatar import Avatar, check_head
 from sega_ros.avatar.detail import share_of
@@ -17,7 +16,7 @@ from sega_ros.head.skinning import Poser
 from sega_ros.models.binding import camera_centre
 from sega_ros.models.frame_decoder import FrameDecoder
 from sega_ros.tracking.fit import Identity, fit_identity
-from sega_ros.types import Camera, FlameExpression, FlameParams, Splats
+from sega_ros.types import Camera, FlameExpression, FlameParams
 
 VIEWS = ('frontal', 'follow', 'input', 'free')
 # Share of the operator's head turn that view `follow` shows, and of a head turn that the torso joins in.
@@ -56,25 +55,27 @@ class View:
 class Bound:
     """One frame, ready to be drawn."""
 
-    arrays: tuple[np.ndarray, ...]  # the fields of Splats, visible ones only
+    arrays: tuple  # the fields of Splats as the driver's `splats` gives them
     camera: Camera
     background: np.ndarray  # [3] RGB in [0, 1]
 
 
 class AvatarDriver:
-    """Renders one avatar. Keeps buffers, not state: `render` is a function of its arguments and of `detail`."""
+    """Renders one avatar on the CPU (`device_drive.open_driver` for a GPU).
+
+    Keeps buffers, not state: `render` is a function of its arguments and of `detail`.
+    """
 
     _all_dynamic = False  # the decoder writes the dynamic regions
 
-    def __init__(self, avatar: Avatar, head: HeadModel, *, device: str | None = None):
-        """Prepare `avatar` for `head`; `device` 'cuda' renders with gsplat, 'cpu' or None with the CPU renderer.
+    def __init__(self, avatar: Avatar, head: HeadModel):
+        """Prepare `avatar` for `head`.
 
         Raises:
             HeadModelMismatchError: the avatar was made for another head model.
         """
         check_head(avatar, head)
         self.avatar, self.head = avatar, head
-        self._device = 'cpu' if device is None else device
         self._poser = Poser(head, avatar.identity.shape, v_offset=avatar.identity.v_offset)
         self._whole = WholeAvatar(avatar, head, self._poser.rest, all_dynamic=self._all_dynamic)
         self._set, self._detail = WorkingSet(self._whole, 1.0), len(self._whole)
@@ -161,8 +162,12 @@ class AvatarDriver:
 
     def _vertices(self, params: FlameParams, torso: np.ndarray) -> np.ndarray:
         """Posed mesh [V, 3] in the skull's frame, in a buffer: there it is the torso that turns."""
-        neck_pose = rotmat_to_rotvec(torso.T).astype(np.float32)
-        return self._poser.pose(replace(params, neck_pose=neck_pose), turn=torso, pivot=self._neck, out=self._posed)
+        return self._poser.pose(self._bent(params, torso), turn=torso, pivot=self._neck, out=self._posed)
+
+    @staticmethod
+    def _bent(params: FlameParams, torso: np.ndarray) -> FlameParams:
+        """Parameters with the neck bent by what parts the skull from a torso turned by `torso` [3, 3]."""
+        return replace(params, neck_pose=rotmat_to_rotvec(torso.T).astype(np.float32))
 
     def render(self, expression: FlameExpression, view: View) -> np.ndarray:
         """Picture of one message, uint8 RGB [H, W, 3]: `bind`, then `draw`, and its errors."""
@@ -185,20 +190,9 @@ class AvatarDriver:
 
     def draw(self, bound: Bound) -> np.ndarray:
         """Picture of what `bind` gave, uint8 RGB [H, W, 3]."""
-        arrays, camera, background = bound.arrays, bound.camera, bound.background
-        if self._device == 'cuda':
-            return self._render_cuda(arrays, camera, background)
         from sega_ros.render import rasterize_arrays
 
-        return rasterize_arrays(*arrays, camera, background=background)
-
-    def _render_cuda(self, arrays, camera: Camera, background: np.ndarray) -> np.ndarray:
-        from sega_ros.render import rasterize
-
-        splats = Splats(*(torch.from_numpy(a).cuda() for a in arrays))
-        with torch.no_grad():
-            image = rasterize(splats, camera, background=torch.from_numpy(background).cuda(), backend='cuda').image
-        return (image.clamp(0, 1) * 255 + 0.5).to(torch.uint8).cpu().numpy()
+        return rasterize_arrays(*bound.arrays, bound.camera, background=bound.background)
 
 
 def driver_identity(

@@ -12,7 +12,7 @@ from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.head.model import HeadModel
 from sega_ros.models.base import added, lid_closure
 from sega_ros.models.bind_kernel import activate, bind_into
-from sega_ros.models.binding import camera_centre, fuse, gather, texel_table
+from sega_ros.models.binding import camera_centre, fuse, gather, pack_texels, texel_table
 from sega_ros.models.frame_decoder import DecodedTexels, FrameDecoder
 from sega_ros.models.shell_kernel import place_shell
 from sega_ros.types import GaussianMap, Region, Splats
@@ -78,10 +78,17 @@ class WholeAvatar:
         area = np.sort(fields['scales'], 0)[1:].prod(0)
         self.shell_thinning = Thinning((area / np.median(area)).clip(1, 8) if len(area) else area)
         self.middle = rest.mean(0)  # [3]
-        self.way = camera_centre(avatar.photo_camera.viewmat) - self.middle  # [3] to the photo's camera
+        way = camera_centre(avatar.photo_camera.viewmat) - self.middle
+        self._way = way / np.linalg.norm(way)  # [3] to the photo's camera
 
     def __len__(self) -> int:
         return len(self.table) + len(self.shell_pose[0])
+
+    def residual_share(self, eye: np.ndarray) -> float:
+        """Share of the photo's residual that a camera at `eye` [3] (head frame) shows."""
+        way = eye - self.middle
+        angle = np.degrees(np.arccos(np.clip(way @ self._way / np.linalg.norm(way), -1, 1)))
+        return round(_SHARES * float(np.clip((FAR - angle) / (FAR - NEAR), 0, 1))) / _SHARES
 
     @cached_property
     def means(self) -> tuple[np.ndarray, np.ndarray]:
@@ -100,9 +107,7 @@ def _at_seams(table, size: int) -> np.ndarray:
 
 def _rows(maps: GaussianMap, table) -> np.ndarray:
     """Parameters [14, T] of a map's texels."""
-    texels = gather(maps, table)
-    parts = [getattr(texels, k).reshape(len(table), -1) for k in GaussianMap.__dataclass_fields__]
-    return np.ascontiguousarray(torch.cat(parts, 1).detach().float().numpy().T)
+    return np.ascontiguousarray(pack_texels(gather(maps, table)).detach().float().numpy().T)
 
 
 class WorkingSet:
@@ -112,7 +117,7 @@ class WorkingSet:
         """Take what `share` of the least important splats leaves; 1 takes all as they are."""
         kept, loose = whole.thinning.kept(share), whole.shell_thinning.kept(share)
         thin = share < 1
-        self._whole, self._way, self._share_shown = whole, whole.way / np.linalg.norm(whole.way), 0.0
+        self._whole, self._share_shown = whole, 0.0
         self._shown: list[tuple[np.ndarray, Values]] = []  # arrays, and what they hold of the residual
         self._table = whole.table.subset(kept.index)
 
@@ -147,7 +152,7 @@ class WorkingSet:
         return len(self._table) + len(self._shell[0])
 
     def _following(self, values: Values) -> np.ndarray:
-        """An array that `_look_along` keeps up to date."""
+        """An array that `_look_from` keeps up to date."""
         array = values.plain.copy()
         if values.residual.any():
             self._shown.append((array, values))
@@ -169,10 +174,9 @@ class WorkingSet:
         """Colours [3, n] that the lids change: the decoder's start, else those that are drawn."""
         return self._local[_COLOR] if self._texels is None else self._texels.start[_COLOR]
 
-    def _look_along(self, way: np.ndarray) -> None:
-        """Write into the arrays as much of the photo's residual as a camera in the direction `way` [3] shows."""
-        angle = np.degrees(np.arccos(np.clip(way @ self._way / np.linalg.norm(way), -1, 1)))
-        share = round(_SHARES * float(np.clip((FAR - angle) / (FAR - NEAR), 0, 1))) / _SHARES
+    def _look_from(self, eye: np.ndarray) -> None:
+        """Write into the arrays as much of the photo's residual as a camera at `eye` [3] shows."""
+        share = self._whole.residual_share(eye)
         if share != self._share_shown:
             for array, values in self._shown:
                 np.multiply(values.residual, np.float32(share), out=array)
@@ -194,7 +198,7 @@ class WorkingSet:
             decoder: writes the dynamic texels; None leaves them to the mesh.
             normals: [V, 3] float32, receives the vertices' normals.
         """
-        self._look_along(eye - self._whole.middle)
+        self._look_from(eye)
         shares, colors = lid_closure(eyelids, self._whole.closure), self._base_colors
         for share, (columns, open_colors, shut_colors) in zip(shares, self._lids, strict=True):
             colors[:, columns] = (1 - share) * open_colors + share * shut_colors

@@ -1,4 +1,6 @@
-"""One Numba pass from the parameters of a frame to posed vertices, without what is zero. Definition: `skinning`.
+"""From the parameters of a frame to a few numbers, and in one Numba pass to posed vertices, without what is zero.
+
+Definition: `skinning`.
 
 Loops instead of slices: an assignment to a slice takes three seconds to compile.
 """
@@ -60,30 +62,27 @@ def _transforms(rotations, joints, parents, turn, pivot):
 
 
 @nb.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'nsz'})
-def pose_vertices(
-    rest, starts, columns, moves, expression, regressor, rest_joints, rotvecs, parents, pose_entries, lid_slot, lids,
-    closure, weights, turn, pivot, out,
-):
-    """Write the posed vertices [V, 3] into `out`.
+def frame_numbers(expression, closure, rotvecs, regressor, rest_joints, parents, pose_entries, turn, pivot):
+    """Return a frame's coefficients [E + pose entries + 4] and the transforms [5, 3, 4] of its joints.
+
+    The last four coefficients are the closure c of left and right lid, then 4 c (1 - c) of each.
 
     Args:
-        rest: [V, 3].
-        starts, columns, moves: entries [starts[v], starts[v + 1]) say which coefficient moves vertex v, and where to [K, 3].
         expression: [E].
+        closure: [2].
+        rotvecs: [5, 3] radians.
         regressor: [E, 15] joints per expression.
         rest_joints: [5, 3].
-        rotvecs: [5, 3] radians.
         parents: [5].
         pose_entries: entries of the 36 pose features that do anything; their coefficients follow the expression's.
-        lid_slot: [V] row of `lids`, or -1.
-        lids: [L, 4, 3] motion with the closure c of left and right lid, then with 4 c (1 - c).
-        closure: [2].
-        weights: [V, 5].
         turn, pivot: rotation [3, 3] of the posed head about a point [3].
-        out: [V, 3].
     """
     rotations = _rotations(rotvecs)
-    coefficients = np.empty(len(expression) + len(pose_entries), np.float32)
+    count = len(expression) + len(pose_entries)
+    coefficients = np.empty(count + 4, np.float32)
+    for k in range(2):
+        coefficients[count + k] = closure[k]
+        coefficients[count + 2 + k] = f32(4) * closure[k] * (f32(1) - closure[k])
     for k in range(len(pose_entries)):
         joint, row, column = 1 + pose_entries[k] // 9, pose_entries[k] % 9 // 3, pose_entries[k] % 3
         coefficients[len(expression) + k] = rotations[joint, row, column] - (1 if row == column else 0)
@@ -94,9 +93,26 @@ def pose_vertices(
         coefficients[e] = expression[e]
         for k in range(15):
             joints[k // 3, k % 3] += expression[e] * regressor[e, k]
-    transforms = _transforms(rotations, joints, parents, turn, pivot).reshape(-1)
-    left, right = closure[0], closure[1]
-    left_arc, right_arc = f32(4) * left * (f32(1) - left), f32(4) * right * (f32(1) - right)
+    return coefficients, _transforms(rotations, joints, parents, turn, pivot)
+
+
+@nb.njit(cache=True, nogil=True, error_model='numpy', fastmath={'contract', 'nsz'})
+def pose_vertices(rest, starts, columns, moves, coefficients, joints, lid_slot, lids, weights, out):
+    """Write the posed vertices [V, 3] into `out`.
+
+    Args:
+        rest: [V, 3].
+        starts, columns, moves: entries [starts[v], starts[v + 1]) say which coefficient moves vertex v, and where to [K, 3].
+        coefficients, joints: of `frame_numbers`.
+        lid_slot: [V] row of `lids`, or -1.
+        lids: [L, 4, 3] motion with each of the last four coefficients.
+        weights: [V, 5].
+        out: [V, 3].
+    """
+    transforms = joints.reshape(-1)
+    count = len(coefficients)
+    left, right = coefficients[count - 4], coefficients[count - 3]
+    left_arc, right_arc = coefficients[count - 2], coefficients[count - 1]
     for v in range(rest.shape[0]):
         i = uint(v)  # unsigned indices need no check for negative ones
         x, y, z = rest[i, 0], rest[i, 1], rest[i, 2]

@@ -64,27 +64,41 @@ class Poser:
             pivot: needed with `turn`.
             out: float32 [V, 3] to write to.
         """
-        head, columns = self._head, self._columns
-        expression = _padded('expression', params.expression, head.n_expression)
+        columns, vertices = self._columns, np.empty_like(self.rest) if out is None else out
+        _kernels().pose_vertices(self.rest, columns.starts, columns.columns, columns.moves,
+                                 *self.numbers(params, turn=turn, pivot=pivot), columns.lid_slot, self._lids, columns.weights,
+                                 vertices)
+        return vertices
+
+    def numbers(
+        self, params: FlameParams, *, turn: np.ndarray | None = None, pivot: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What `pose` makes of its arguments: coefficients [C] of `directions`, and transforms [5, 3, 4] of the joints."""
+        columns = self._columns
+        expression = _padded('expression', params.expression, self._head.n_expression)
         rotvecs = np.zeros((5, 3), np.float32)
         rotvecs[1], rotvecs[2] = params.neck_pose, params.jaw_pose
         rotvecs[3], rotvecs[4] = params.left_eye_pose, params.right_eye_pose
-        vertices = np.empty_like(self.rest) if out is None else out
         turn, pivot = (_EYE, _ORIGIN) if turn is None else (np.ascontiguousarray(turn, np.float64), pivot)
-        _kernel()(self.rest, columns.starts, columns.columns, columns.moves, expression, columns.regressor, self._joints,
-                  rotvecs, columns.parents, columns.pose_entries, columns.lid_slot, self._lids,
-                  np.asarray(params.eyelids, np.float32), columns.weights, turn, np.asarray(pivot, np.float64), vertices)
-        return vertices
+        return _kernels().frame_numbers(expression, np.asarray(params.eyelids, np.float32), rotvecs, columns.regressor,
+                                        self._joints, columns.parents, columns.pose_entries, turn,
+                                        np.asarray(pivot, np.float64))
+
+    def directions(self) -> np.ndarray:
+        """How each coefficient of `numbers` moves the vertices before the joints turn them, [V, 3, C] metres."""
+        lids = np.zeros((len(self.rest), 3, 4), np.float32)
+        lids[self._columns.lid_vertices] = self._lids.transpose(0, 2, 1)
+        return np.concatenate([self._head.exprdirs, self._head.posedirs[:, :, self._columns.pose_entries], lids], 2)
 
 
 _EYE, _ORIGIN = np.eye(3), np.zeros(3)
 
 
 @lru_cache(maxsize=1)
-def _kernel():
-    from sega_ros.head.pose_kernel import pose_vertices
+def _kernels():
+    from sega_ros.head import pose_kernel
 
-    return pose_vertices
+    return pose_kernel
 
 
 def _padded(name: str, values, length: int) -> np.ndarray:

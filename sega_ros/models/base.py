@@ -114,10 +114,15 @@ def _grown(raw: Tensor, limit: float) -> Tensor:
 
 def in_units(correction: Correction, *, growth: float = _MAX_SCALE) -> Correction:
     """Turn raw maps into changes in a GaussianMap's own units, bounded where a network must not go astray (`raw_units`)."""
-    raw = correction.geometry
-    unit, above, below = torch.from_numpy(raw_units(growth)).to(raw)[..., None, None]
+    units = torch.from_numpy(raw_units(growth)).to(correction.geometry)
+    return Correction(bounded_geometry(correction.geometry, units), COLOR_UNIT * correction.color)
+
+
+def bounded_geometry(raw: Tensor, units: Tensor) -> Tensor:
+    """Raw geometry maps [B, 11, H, W] in the units and bounds [3, 11] of `raw_units`."""
+    unit, above, below = units[..., None, None]
     limit = torch.where(raw > 0, above, below)
-    return Correction(limit * torch.tanh(raw * (unit / limit)), COLOR_UNIT * correction.color)
+    return limit * torch.tanh(raw * (unit / limit))
 
 
 def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianMap:

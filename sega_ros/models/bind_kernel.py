@@ -7,7 +7,7 @@ one loop without branches, which LLVM vectorises, then written out where visible
 import numba as nb
 import numpy as np
 
-from sega_ros.models.binding import FADE, STRETCH, TexelTable, add_normals
+from sega_ros.models.binding import FADE, STRETCH, TexelTable, activated, add_normals, gather, pack_texels
 from sega_ros.render.cpu_math import EXACT, use_wide_vectors
 from sega_ros.types import GaussianMap
 
@@ -136,14 +136,7 @@ def activate(maps: GaussianMap, table: TexelTable) -> np.ndarray:
 
     In column order, as `bind_into` reads them.
     """
-    import torch
-
-    rows, cols = table.index
-    parts = [
-        maps.offset[rows, cols], torch.nn.functional.normalize(maps.rotation[rows, cols], dim=-1),
-        maps.log_scale[rows, cols].exp(), torch.sigmoid(maps.opacity[rows, cols])[:, None], maps.color[rows, cols].clamp(0, 1),
-    ]
-    return np.asfortranarray(torch.cat(parts, 1).detach().float().numpy())
+    return np.asfortranarray(activated(pack_texels(gather(maps, table))).detach().float().numpy())
 
 
 def bind_into(

@@ -231,15 +231,32 @@ def bind_texels(texels: GaussianMap, frames: SurfaceFrames, fade: np.ndarray | N
         frames: their frames on the posed mesh.
         fade: opacity factor [T] of `facing_fade`; None keeps everything.
     """
-    device = texels.offset.device
-    rotmats, stretch = torch.from_numpy(frames.rotmats).to(device), torch.from_numpy(frames.stretch).to(device)
-    means = torch.from_numpy(frames.positions).to(device) + (rotmats @ texels.offset[..., None]).squeeze(-1)
-    quats = unitquat_mul(rotmat_to_unitquat(rotmats), torch.nn.functional.normalize(texels.rotation, dim=-1))
+    def there(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(texels.offset.device)
+
+    return place_texels(activated(pack_texels(texels)), there(frames.positions), there(frames.rotmats), there(frames.stretch),
+                        None if fade is None else there(fade))
+
+
+def pack_texels(texels: GaussianMap) -> Tensor:
+    """Columns [T, 14] of texels [T, ...], in the order of GaussianMap's fields."""
+    return torch.cat([texels.offset, texels.rotation, texels.log_scale, texels.opacity[:, None], texels.color], 1)
+
+
+def activated(raw: Tensor) -> Tensor:
+    """Offset, unit rotation, scale (metres), opacity and colour [T, 14] of packed raw parameters [T, 14]."""
+    offset, rotation, log_scale, opacity, color = raw.split([3, 4, 3, 1, 3], -1)
+    return torch.cat([offset, torch.nn.functional.normalize(rotation, dim=-1), log_scale.exp(), torch.sigmoid(opacity),
+                      color.clamp(0, 1)], -1)
+
+
+def place_texels(local: Tensor, positions: Tensor, rotmats: Tensor, stretch: Tensor, fade: Tensor | None = None) -> Splats:
+    """Splats [T] of `activated` parameters [T, 14] in frames as of `SurfaceFrames`; opacities times `fade` [T]."""
+    offset, rotation, scales, opacity, color = local.split([3, 4, 3, 1, 3], -1)
+    quats = unitquat_mul(rotmat_to_unitquat(rotmats), rotation)
     grow = torch.cat([stretch, stretch.prod(-1, keepdim=True).sqrt()], -1)
-    opacities = torch.sigmoid(texels.opacity)
-    if fade is not None:
-        opacities = opacities * torch.from_numpy(fade).to(device)
-    return Splats(means, quats, torch.exp(texels.log_scale) * grow, opacities, texels.color.clamp(0, 1))
+    opacities = opacity[..., 0] if fade is None else opacity[..., 0] * fade
+    return Splats(positions + (rotmats @ offset[..., None]).squeeze(-1), quats, scales * grow, opacities, color)
 
 
 def fuse(static: GaussianMap, dynamic: GaussianMap, dynamic_mask: Tensor) -> GaussianMap:

@@ -16,7 +16,7 @@ from sega_ros.models.base import COLOR_UNIT, FRAME_GROWTH, raw_units
 from sega_ros.models.deformation_vae import UNIT, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
 from sega_ros.models.frame_kernel import finish_maps, needed_cells, write_texels
-from sega_ros.models.layers import has_matrix_units
+from sega_ros.models.layers import fast_dtype
 from sega_ros.models.static_decoder import COARSE, SIDE
 from sega_ros.types import check_shape
 
@@ -105,15 +105,13 @@ class FrameDecoder:
             xy: [K, 2] places in UV, -1 to 1, of all texels that it will be asked for.
             dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
-        deformation, dynamic = _build(branch)
-        basis = dynamic.basis
-        fast = _FastBranch(deformation, dynamic, branch, dtype or (torch.bfloat16 if has_matrix_units() else torch.float32))
+        fast, basis = fast_branch(branch, dtype or fast_dtype(torch.device('cpu')))
         self._offsets = torch.zeros(1, 3, COARSE, COARSE).contiguous(memory_format=torch.channels_last)
         # One graph, entered once: between operations of its own, each waits anew for Python's lock.
-        self._branch = _captured(fast.eval().requires_grad_(False), self._offsets)
+        self._branch = _captured(fast, self._offsets)
         self._units = raw_units(FRAME_GROWTH)
         self._map_cells = needed_cells(xy, SIDE)
-        basis = basis.detach().flatten(2)[..., self._map_cells]
+        basis = basis.flatten(2)[..., self._map_cells]
         self._basis = np.ascontiguousarray(basis.permute(2, 0, 1).numpy())  # [M, 8, 23]
         atlas = build_atlas(head, COARSE)
         rows, cols = np.nonzero(atlas.dynamic)
@@ -144,6 +142,12 @@ class FrameDecoder:
             maps, share, displacement = (x.numpy() for x in self._branch(self._offsets))
         finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
         write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.start[:11], texels.start[11:], texels.index, out)
+
+
+def fast_branch(branch: Branch, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
+    """Networks of one person as one module (`_FastBranch`), and the decoder's images of change [8, 23, 96, 96]."""
+    deformation, dynamic = _build(branch)
+    return _FastBranch(deformation, dynamic, branch, dtype).eval().requires_grad_(False), dynamic.basis.detach()
 
 
 def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:

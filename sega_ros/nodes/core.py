@@ -196,11 +196,11 @@ class SegaPuppet:
 
     def __init__(self, record: AvatarRecord, avatar, head, device: str) -> None:
         """Prepare `avatar` for rendering and render one neutral frame, so that the first real one is not late."""
-        from sega_ros.avatar.drive import AvatarDriver
+        from sega_ros.avatar.device_drive import open_driver
         from sega_ros.avatar.idle import neutral_expression
 
         self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
-        self._driver = AvatarDriver(avatar, head, device=device)
+        self._driver = open_driver(avatar, head, device=device)
         self.splats = self._driver.detail
         self.draw(self.bind(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512))))
 

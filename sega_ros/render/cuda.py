@@ -3,6 +3,7 @@
 import importlib
 import importlib.metadata
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,19 +31,24 @@ def rasterize_cuda(splats: Splats, camera: Camera, *, background: Tensor, with_d
 def gsplat_arguments(splats: Splats, camera: Camera, *, with_depth: bool) -> dict:
     """Keyword arguments of `gsplat.rasterization` for one view.
 
-    Undrawable splats are replaced by transparent ones: indexing them away would wait for the device.
+    Undrawable splats are replaced by transparent ones: indexing them away would wait for the device, as would a copy to it
+    that is not asked to be non-blocking.
     """
     device = splats.means.device
     ok = drawable(splats)
-    neutral = torch.tensor([1.0, 0, 0, 0], device=device)
+    neutral = torch.eye(1, 4, device=device)
+
+    def there(matrix: np.ndarray) -> Tensor:
+        return torch.as_tensor(matrix, dtype=torch.float32).to(device, non_blocking=True)[None]
+
     return {
         'means': torch.where(ok[:, None], splats.means, 0.0),
         'quats': torch.where(ok[:, None], splats.quats, neutral),
         'scales': torch.where(ok[:, None], splats.scales, 1.0),
         'opacities': torch.where(ok, splats.opacities, 0.0),
         'colors': torch.where(ok[:, None], splats.colors, 0.0),
-        'viewmats': torch.as_tensor(camera.viewmat, dtype=torch.float32, device=device)[None],
-        'Ks': torch.as_tensor(camera.K, dtype=torch.float32, device=device)[None],
+        'viewmats': there(camera.viewmat),
+        'Ks': there(camera.K),
         'width': camera.width,
         'height': camera.height,
         'near_plane': NEAR,
