@@ -8,6 +8,7 @@ import torch
 from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestError
 from sega_ros.head.atlas import UvAtlas, build_atlas
 from sega_ros.head.model import HeadModel
+from sega_ros.models.distilled import Distilled, distilled_to_tensors, tensors_to_distilled
 from sega_ros.models.frame_decoder import Branch, branch_to_tensors, tensors_to_branch
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
@@ -15,6 +16,10 @@ from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
 FORMAT = 4  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
+NOTHING = np.array([0, 0, 0, 1, 0, 0, 0, -8, -8, -8, -10, 0, 0, 0], np.float32)  # a texel without a splat
+_MAX_ATLAS = 1024
+_SHELL_RESIDUAL = ('shell_colors', 'shell_opacities')
+_LEVELS = 64  # of the residual's eight bits, to either side; a power of two, so that packing anew changes nothing
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Avatar:
     atlas_size: int  # texels, square
     static: GaussianMap  # [H, W, ...]
     dynamic: GaussianMap  # [H, W, ...] before the dynamic decoder's changes; colours may leave [0, 1]
-    branch: Branch | None  # deformation VAE and dynamic decoder; None: the expression acts through the mesh alone
+    branch: Branch | Distilled | None  # deformation VAE and dynamic decoder; None: the expression acts through the mesh alone
     closed_lids: np.ndarray  # [H, W, 3] colours around shut eyes; 0 where lids play no part
     shell: Shell
     photo_camera: Camera  # of the crop the avatar was made from; its viewmat is the photo's head pose
@@ -55,43 +60,58 @@ def check_head(avatar: Avatar, head: HeadModel) -> None:
                                      f'{found[1]}: load that head, or create the avatar anew')
 
 
-def _pack(maps: GaussianMap) -> np.ndarray:
+def _pack(maps: GaussianMap, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Texels [U] (row * width + column) of a map that are not `empty` [14], and their values [U, 14]."""
     parts = [getattr(maps, k).detach().reshape(*maps.opacity.shape, n) for k, n in _CHANNELS.items()]
-    return torch.cat(parts, -1).numpy()
+    rows = torch.cat(parts, -1).numpy().reshape(-1, len(empty))
+    texels = np.flatnonzero((rows != empty).any(1))
+    return texels.astype(np.uint16 if len(rows) <= 1 << 16 else np.int32), rows[texels]
 
 
-def _unpack(packed: np.ndarray) -> GaussianMap:
-    parts = torch.from_numpy(np.ascontiguousarray(packed, np.float32)).split(list(_CHANNELS.values()), -1)
+def _unpack(texels: np.ndarray, rows: np.ndarray, size: int, empty: np.ndarray) -> GaussianMap:
+    packed, texels = np.tile(empty, (size * size, 1)), texels.astype(np.int64)
+    if len(texels) and not (0 <= texels.min() and texels.max() < size * size):
+        raise ValueError(f'texels: wanted 0 to {size * size - 1}, found {texels.min()} to {texels.max()}')
+    packed[texels] = rows
+    parts = torch.from_numpy(packed.reshape(size, size, -1)).split(list(_CHANNELS.values()), -1)
     values = dict(zip(_CHANNELS, parts, strict=True))
     return GaussianMap(**{k: v.squeeze(-1) if k == 'opacity' else v.contiguous() for k, v in values.items()})
 
 
 def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:
-    """Tensors and JSON metadata of an avatar; maps in half precision (their error is far under a grey level)."""
-    tensors = {'static_map': _pack(avatar.static).astype(np.float16), 'dynamic_map': _pack(avatar.dynamic).astype(np.float16)}
+    """Tensors and JSON metadata of an avatar.
+
+    Maps and shell are in half precision but for places, the residual in eight bits: the errors are under a grey level.
+    """
+    tensors = {}
+    for name, maps in (('static_map', avatar.static), ('dynamic_map', avatar.dynamic)):
+        tensors[f'{name}.texels'], rows = _pack(maps, NOTHING)
+        tensors[name] = rows.astype(np.float16)
     for f in fields(Identity):
         value = getattr(avatar.identity, f.name)
         if value is not None:
             tensors[f'identity.{f.name}'] = np.atleast_1d(np.asarray(value, np.float32))
     for f in fields(Splats):
-        tensors[f'shell.{f.name}'] = getattr(avatar.shell.splats, f.name).detach().numpy().astype(np.float32)
+        kind = np.float32 if f.name == 'means' else np.float16
+        tensors[f'shell.{f.name}'] = getattr(avatar.shell.splats, f.name).detach().numpy().astype(kind)
     tensors |= {
-        'shell.normals': avatar.shell.normals.astype(np.float32),
-        'shell.fade': avatar.shell.fade.astype(np.float32), 'shell.torso': avatar.shell.torso.astype(np.float32),
+        **{f'shell.{k}': getattr(avatar.shell, k).astype(np.float16) for k in ('normals', 'fade', 'torso')},
         'photo.viewmat': avatar.photo_camera.viewmat.astype(np.float32),
         'photo.intrinsics': _intrinsics(avatar.photo_camera),
         'window': np.asarray(avatar.window, np.float32), 'background': np.asarray(avatar.background, np.float32),
         'closed_lids': (np.clip(avatar.closed_lids, 0, 1) * 255 + 0.5).astype(np.uint8),
     }
     if avatar.residual is not None:
-        tensors |= {
-            'residual.maps': _pack(avatar.residual.maps).astype(np.float16),
-            'residual.shell_colors': avatar.residual.shell_colors.astype(np.float16),
-            'residual.shell_opacities': avatar.residual.shell_opacities.astype(np.float16),
-        }
+        texels, rows = _pack(avatar.residual.maps, 0 * NOTHING)
+        scales = (np.maximum(np.abs(rows).max(0, initial=0), 1e-12) / _LEVELS).astype(np.float32)
+        eight = np.rint(rows / scales).astype(np.int8)
+        changed = eight.any(1)
+        tensors |= {'residual.texels': texels[changed], 'residual.maps': eight[changed], 'residual.scales': scales}
+        tensors |= {f'residual.{k}': getattr(avatar.residual, k).astype(np.float16) for k in _SHELL_RESIDUAL}
     sizes = None
     if avatar.branch is not None:
-        weights, sizes = branch_to_tensors(avatar.branch)
+        to_tensors = distilled_to_tensors if isinstance(avatar.branch, Distilled) else branch_to_tensors
+        weights, sizes = to_tensors(avatar.branch)
         tensors |= weights
     metadata = dict(avatar.metadata) | {
         'branch': sizes, 'format': FORMAT, 'head_model': avatar.head_model, 'head_model_version': avatar.head_model_version,
@@ -120,10 +140,14 @@ def tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
 
 def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
     size = int(metadata['atlas_size'])
+    if not 1 <= size <= _MAX_ATLAS:
+        raise ValueError(f'atlas_size: wanted 1 to {_MAX_ATLAS}, found {size}')
     channels = sum(_CHANNELS.values())
     count = len(tensors['shell.means'])
+    used = {k: len(tensors[f'{k}.texels']) for k in ('static_map', 'dynamic_map')}
     shapes = {
-        'static_map': (size, size, channels), 'dynamic_map': (size, size, channels), 'shell.means': (count, 3),
+        **{k: (n, channels) for k, n in used.items()}, **{f'{k}.texels': (n,) for k, n in used.items()},
+        'shell.means': (count, 3),
         'shell.quats': (count, 4), 'shell.scales': (count, 3), 'shell.opacities': (count,), 'shell.colors': (count, 3),
         'shell.normals': (count, 3), 'shell.fade': (count, 2), 'shell.torso': (count,), 'photo.viewmat': (4, 4),
         'photo.intrinsics': (6,),
@@ -131,10 +155,11 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     }
     optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (None, 3), 'identity.focal_length': (1,),
                 'identity.eye_openness': (2,), 'identity.eyelids': (2,), 'identity.gaze': (2, 3),
-                'residual.maps': (size, size, channels)}
+                'residual.maps': (None, channels)}
     shapes |= {key: shape for key, shape in optional.items() if key in tensors}
     if 'residual.maps' in tensors:
-        shapes |= {'residual.shell_colors': (count, 3), 'residual.shell_opacities': (count,)}
+        shapes |= {'residual.texels': (len(tensors['residual.maps']),), 'residual.scales': (channels,),
+                   'residual.shell_colors': (count, 3), 'residual.shell_opacities': (count,)}
     for key, shape in shapes.items():
         check_shape(key, tensors[key], shape)
     for key, value in tensors.items():
@@ -153,20 +178,27 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
     camera = Camera(int(k[0]), int(k[1]), *map(float, k[2:]), np.array(tensors['photo.viewmat'], np.float32))
     return Avatar(
         str(metadata['head_model']), str(metadata['head_model_version']), Identity(**identity), size,
-        _unpack(tensors['static_map']), _unpack(tensors['dynamic_map']),
-        None if metadata['branch'] is None else tensors_to_branch(tensors, metadata['branch']),
+        *(_unpack(tensors[f'{k}.texels'], tensors[k], size, NOTHING) for k in ('static_map', 'dynamic_map')),
+        _branch(tensors, metadata['branch']),
         tensors['closed_lids'].astype(np.float32) / 255,
-        Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}']) for k in ('normals', 'fade', 'torso'))),
-        camera, np.array(tensors['window']), np.array(tensors['background']), _residual(tensors), metadata,
+        Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}'], np.float32) for k in ('normals', 'fade', 'torso'))),
+        camera, np.array(tensors['window']), np.array(tensors['background']), _residual(tensors, size), metadata,
         tuple(map(str, metadata.get('warnings', ()))),
     )
 
 
-def _residual(tensors: dict[str, np.ndarray]) -> Residual | None:
+def _branch(tensors: dict[str, np.ndarray], sizes: dict | None) -> Branch | Distilled | None:
+    if sizes is None:
+        return None
+    return (tensors_to_distilled if 'distilled.bases' in tensors else tensors_to_branch)(tensors, sizes)
+
+
+def _residual(tensors: dict[str, np.ndarray], size: int) -> Residual | None:
     if 'residual.maps' not in tensors:
         return None
-    return Residual(_unpack(tensors['residual.maps']), *(tensors[f'residual.shell_{k}'].astype(np.float32)
-                                                         for k in ('colors', 'opacities')))
+    rows = tensors['residual.maps'].astype(np.float32) * tensors['residual.scales']
+    maps = _unpack(tensors['residual.texels'], rows, size, 0 * NOTHING)
+    return Residual(maps, *(tensors[f'residual.{k}'].astype(np.float32) for k in _SHELL_RESIDUAL))
 
 
 def avatar_atlas(avatar: Avatar, head: HeadModel) -> UvAtlas:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import Avatar, Residual
+from sega_ros.avatar.avatar import NOTHING, Avatar, Residual
+from sega_ros.avatar.distil import distil
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
 from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
@@ -50,12 +51,11 @@ _BUST = 0.05  # share of the torso's motion from which a splat is part of the bu
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
 _FIELDS = tuple(GaussianMap.__dataclass_fields__)
-_CLOSED = 10.0  # opacity logit that stands for "not there"
 
 
 def create_avatar(
     image: np.ndarray, *, head: HeadModel, embedding: LandmarkEmbedding, quality: str = 'standard',
-    consent: str = 'not stated', bust: bool = True, lighting: str = 'photo',
+    consent: str = 'not stated', bust: bool = True, lighting: str = 'photo', distilled: bool = False,
     model: Sega | None = None, progress: Progress = lambda stage, share, preview: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Avatar:
@@ -69,6 +69,7 @@ def create_avatar(
         consent: what the person agreed to; kept in the file.
         bust: with the shoulders; False leaves them out.
         lighting: 'photo' keeps the photo's light on the skin, 'neutral' puts a soft one from the front in its place.
+        distilled: for small robots: see `distil`.
         model: networks (default: the shipped ones, where they fit the head model; without any, photo and mesh have to do).
         progress: called with the stage, the share of the whole job and, at times, a picture (uint8 RGB) of the avatar so far.
         cancelled: asked between steps; when it answers True the work stops.
@@ -109,17 +110,22 @@ def create_avatar(
     camera = photo.crop_camera(pose_camera(fit.rotation, fit.translation, fit.focal_length, image.shape[:2]))
     report('unwrap', 0.2)
     model = model or load_prior(head)
+    if distilled and (model is None or not model.with_dynamic):
+        raise RequestError('distilled: there are no networks for this head model, so there is nothing to distil')
     steps = work.steps if model else max(work.steps, _STEPS_WITHOUT_PRIOR)
     person = personal_avatar(
         UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
         config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, lighting=lighting, report=report)
     report('bake', 0.96)
+    avatar = person.avatar
+    if distilled:
+        avatar, _ = distil(avatar, head, progress=lambda share: report('distil', 0.96 + 0.04 * share))
     metadata = {
         'created_ns': time.time_ns(), 'quality': quality, 'consent': consent, 'synthetic': True,
         'create_seconds': round(time.perf_counter() - started, 2),
         'provenance': f'made by sega_ros from one photo of {image.shape[1]}x{image.shape[0]} px',
     }
-    avatar = replace(person.avatar, metadata=person.avatar.metadata | metadata)
+    avatar = replace(avatar, metadata=avatar.metadata | metadata)
     report('done', 1.0, person.picture)
     return avatar
 
@@ -234,10 +240,9 @@ def _at_rest(base: Base) -> GaussianMap:
 def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> GaussianMap:
     """Texels [T, ...] as a map [H, W, ...]; nothing where `mask` [T] does not hold."""
     size = layout.size
-    empty = GaussianMap(torch.zeros(size, size, 3), torch.zeros(size, size, 4), torch.full((size, size, 3), -8.0),
-                        torch.full((size, size), -_CLOSED), torch.zeros(size, size, 3))
-    empty.rotation[..., 0] = 1
-    return _laid_out(texels, layout, empty, mask)
+    empty = torch.from_numpy(NOTHING).expand(size, size, -1).split([3, 4, 3, 1, 3], -1)
+    offset, rotation, log_scale, opacity, color = (part.clone() for part in empty)
+    return _laid_out(texels, layout, GaussianMap(offset, rotation, log_scale, opacity[..., 0], color), mask)
 
 
 def _laid_out(texels: GaussianMap, layout: UvLayout, maps: GaussianMap, mask: torch.Tensor | slice = slice(None)) -> GaussianMap:

@@ -15,6 +15,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.head.tensor_poser import TensorPoser
 from sega_ros.models.base import lid_closure
 from sega_ros.models.binding import camera_centre
+from sega_ros.models.distilled import Distilled
 from sega_ros.models.tensor_frame import TensorBinder, TensorDecoder, TensorShell
 from sega_ros.types import Camera, FlameExpression, Splats
 
@@ -22,13 +23,14 @@ _WARM_UP = 3  # frames before one is recorded: libraries choose and allocate the
 
 
 def open_driver(avatar: Avatar, head: HeadModel, *, device: str | None = None) -> AvatarDriver:
-    """Driver of `avatar` on `device`: 'cuda' (or 'cuda:1') is a GPU, 'cpu' or None the CPU.
+    """Driver of `avatar` on `device`: 'cuda' (or 'cuda:1') is a GPU, 'cpu' or None the CPU, as for all distilled avatars.
 
     Raises:
         HeadModelMismatchError: the avatar was made for another head model.
         BackendError: a GPU is asked for, and it or gsplat is missing.
     """
-    return AvatarDriver(avatar, head) if device in (None, 'cpu') else DeviceDriver(avatar, head, device=device)
+    small = isinstance(avatar.branch, Distilled)
+    return AvatarDriver(avatar, head) if small or device in (None, 'cpu') else DeviceDriver(avatar, head, device=device)
 
 
 class DeviceDriver(AvatarDriver):

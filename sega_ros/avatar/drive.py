@@ -14,6 +14,7 @@ from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.models.binding import camera_centre
+from sega_ros.models.distilled import Distilled, DistilledDecoder
 from sega_ros.models.frame_decoder import FrameDecoder
 from sega_ros.tracking.fit import Identity, fit_identity
 from sega_ros.types import Camera, FlameExpression, FlameParams
@@ -85,10 +86,12 @@ class AvatarDriver:
         self._orbits: dict[tuple, Camera] = {}
         self._photo_rotation = avatar.photo_camera.viewmat[:3, :3].astype(np.float64)
 
-    def _frame_decoder(self) -> FrameDecoder | None:
+    def _frame_decoder(self) -> FrameDecoder | DistilledDecoder | None:
         """Prepare the dynamic branch; None for an avatar without one."""
         if self.avatar.branch is None:
             return None
+        if isinstance(self.avatar.branch, Distilled):
+            return DistilledDecoder(self.avatar.branch, self.head, self._poser.rest)
         return FrameDecoder(self.avatar.branch, self.head, self._poser.rest, xy=self._whole.xy[self._whole.decoded])
 
     @property

@@ -13,6 +13,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.models.base import added, lid_closure
 from sega_ros.models.bind_kernel import activate, bind_into
 from sega_ros.models.binding import camera_centre, fuse, gather, pack_texels, texel_table
+from sega_ros.models.distilled import DistilledDecoder
 from sega_ros.models.frame_decoder import DecodedTexels, FrameDecoder
 from sega_ros.models.shell_kernel import place_shell
 from sega_ros.types import GaussianMap, Region, Splats
@@ -185,7 +186,7 @@ class WorkingSet:
 
     def splats(
         self, vertices: np.ndarray, eyelids: np.ndarray, eye: np.ndarray, *, torso: np.ndarray, pivot: np.ndarray,
-        decoder: FrameDecoder | None, normals: np.ndarray,
+        decoder: FrameDecoder | DistilledDecoder | None, normals: np.ndarray,
     ) -> tuple[np.ndarray, ...]:
         """Visible splats as arrays (the fields of Splats), the caller's own.
 

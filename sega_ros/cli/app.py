@@ -4,19 +4,20 @@ import argparse
 import os
 import sys
 
-from sega_ros.cli import ablate, bench, create, data, drive, head, reenact, render, train
+from sega_ros.cli import ablate, bench, create, data, distil, drive, head, reenact, render, train
 from sega_ros.cli.output import Output
 from sega_ros.errors import SegaError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = (create, drive, reenact, render, head, data, train, ablate, bench)
+_COMMANDS = (create, drive, reenact, render, distil, head, data, train, ablate, bench)
 _DESCRIPTION = """\
 One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
 
   sega create me.jpg --name me               make an avatar of a photo
   sega drive me --video clip.mp4 --out o.mp4 let the face in a clip drive it
   sega render me --yaw 30 --out side.png     look at it from anywhere
+  sega distil me --name me_small             make it smaller and faster, for a small robot
   sega head show --out head.png              see the head model
   sega data sample --out people.png          see whom the networks are trained on
   sega train static --synthetic 2000 ...     train them

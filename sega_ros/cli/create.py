@@ -27,6 +27,7 @@ def add_parser(commands) -> None:
     parser.add_argument('--lighting', choices=('photo', 'neutral'), default='photo',
                         help='keep the photo\'s light, or put soft light from the front in its place (default: photo)')
     parser.add_argument('--figure', metavar='PNG', help='with --lighting neutral: before and after, side by side')
+    parser.add_argument('--distilled', action='store_true', help='for small robots: as `sega distil` would make it')
     parser.add_argument('--replace', action='store_true', help='overwrite an avatar of that id')
     add_head(parser)
 
@@ -59,7 +60,7 @@ def run(args, output) -> dict:
 
         avatar = create_avatar(photo.image, head=head, embedding=embedding, quality=args.quality,
                                consent=args.consent.strip() or 'not stated', bust=args.bust, lighting=args.lighting,
-                               progress=report, cancelled=lambda: False)
+                               distilled=args.distilled, progress=report, cancelled=lambda: False)
     for warning in getattr(avatar, 'warnings', ()):
         output.warn(warning)
     entry = store.save(args.name, avatar, replace=args.replace)

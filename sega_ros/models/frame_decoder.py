@@ -63,11 +63,12 @@ def tensors_to_branch(tensors: dict[str, np.ndarray], sizes: dict) -> Branch:
     check_shape('features', features, (None, COARSE, COARSE))
     check_shape('fine_features', fine, (None, SIDE, SIDE))
     branch = Branch(deformation, dynamic, features, fine, own)
-    _build(branch)
+    build_networks(branch)
     return branch
 
 
-def _build(branch: Branch) -> tuple[DeformationVAE, DynamicDecoder]:
+def build_networks(branch: Branch) -> tuple[DeformationVAE, DynamicDecoder]:
+    """Modules with the branch's weights; RequestError names the first that is missing or does not fit."""
     deformation = DeformationVAE(branch.deformation)
     dynamic = DynamicDecoder(branch.dynamic, len(branch.features), len(branch.fine_features), branch.deformation.latent)
     for part, module in zip(_PARTS, (deformation, dynamic), strict=True):
@@ -106,19 +107,13 @@ class FrameDecoder:
             dtype: in which the convolutions compute; None is bfloat16 where the CPU has units for it, else float32.
         """
         fast, basis = fast_branch(branch, dtype or fast_dtype(torch.device('cpu')))
-        self._offsets = torch.zeros(1, 3, COARSE, COARSE).contiguous(memory_format=torch.channels_last)
+        self.offsets = PosedOffsets(head, rest)
         # One graph, entered once: between operations of its own, each waits anew for Python's lock.
-        self._branch = _captured(fast, self._offsets)
+        self._branch = captured(fast, self.offsets.values)
         self._units = raw_units(FRAME_GROWTH)
         self._map_cells = needed_cells(xy, SIDE)
         basis = basis.flatten(2)[..., self._map_cells]
         self._basis = np.ascontiguousarray(basis.permute(2, 0, 1).numpy())  # [M, 8, 23]
-        atlas = build_atlas(head, COARSE)
-        rows, cols = np.nonzero(atlas.dynamic)
-        face = atlas.face[rows, cols]
-        self._corners, self._bary = head.faces[face], atlas.bary[rows, cols].astype(np.float32)
-        self._cells = rows, cols
-        self._rest = self._surface(rest)
 
     def limited(self, where: Tensor) -> 'FrameDecoder':
         """Let the displacement act in texels `where` [48, 48] only (an ablation's)."""
@@ -131,26 +126,63 @@ class FrameDecoder:
         self._branch = masked
         return self
 
-    def _surface(self, vertices: np.ndarray) -> np.ndarray:
-        return (vertices[self._corners] * self._bary[..., None]).sum(1)
+    @property
+    def cells(self) -> np.ndarray:
+        """Cells [M] of the maps, row * 96 + column, that its texels need; the others are not finished."""
+        return self._map_cells
+
+    def decode(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decode the posed mesh `vertices` [V, 3] (head frame).
+
+        Returns:
+            maps: [96, 96, 23] offset, rotation, log scale, opacity in their units; raw colours, four pixels of each.
+            displacement: [3, 48, 48] metres.
+        """
+        offsets = self.offsets.of(vertices)
+        with torch.inference_mode():
+            maps, share, displacement = (x.numpy() for x in self._branch(offsets))
+        finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
+        return maps, displacement
 
     def write(self, vertices: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:
         """Decode the posed mesh `vertices` [V, 3] (head frame) into the columns of `texels` in `out` [14, T]."""
+        write_decoded(*self.decode(vertices), texels, out)
+
+
+def write_decoded(maps: np.ndarray, displacement: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:
+    """Write the columns of `texels` in `out` [14, T] from what `FrameDecoder.decode` gives."""
+    write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.start[:11], texels.start[11:], texels.index, out)
+
+
+class PosedOffsets:
+    """How far the texels of the dynamic regions are from where they are at rest."""
+
+    def __init__(self, head: HeadModel, rest: np.ndarray):
+        """Take the person's neutral mesh `rest` [V, 3], metres."""
+        atlas = build_atlas(head, COARSE)
+        self._cells = rows, cols = np.nonzero(atlas.dynamic)
+        face = atlas.face[rows, cols]
+        self._corners, self._bary = head.faces[face], atlas.bary[rows, cols].astype(np.float32)
+        self._rest = self._surface(rest)
+        self.values = torch.zeros(1, 3, COARSE, COARSE).contiguous(memory_format=torch.channels_last)
+
+    def _surface(self, vertices: np.ndarray) -> np.ndarray:
+        return (vertices[self._corners] * self._bary[..., None]).sum(1)
+
+    def of(self, vertices: np.ndarray) -> Tensor:
+        """Offsets [1, 3, 48, 48] (channels last, metres) of the posed mesh `vertices` [V, 3], in a buffer."""
         rows, cols = self._cells
-        self._offsets.numpy()[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
-        with torch.inference_mode():
-            maps, share, displacement = (x.numpy() for x in self._branch(self._offsets))
-        finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
-        write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.start[:11], texels.start[11:], texels.index, out)
+        self.values.numpy()[0][:, rows, cols] = (self._surface(vertices) - self._rest).T
+        return self.values
 
 
 def fast_branch(branch: Branch, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
     """Networks of one person as one module (`_FastBranch`), and the decoder's images of change [8, 23, 96, 96]."""
-    deformation, dynamic = _build(branch)
+    deformation, dynamic = build_networks(branch)
     return _FastBranch(deformation, dynamic, branch, dtype).eval().requires_grad_(False), dynamic.basis.detach()
 
 
-def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
+def captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """`module` as a graph that runs without Python.
 
     TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a robot need not have.
@@ -158,6 +190,22 @@ def _captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Te
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)
         return torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
+
+
+class FastEncoder(nn.Module):
+    """The mean that `DeformationVAE.encode` gives, as fast as the machine can."""
+
+    def __init__(self, vae: DeformationVAE, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+        *down, _, last = vae.encoder
+        self.down = nn.Sequential(*down).to(dtype=dtype, memory_format=torch.channels_last)
+        self.mean = nn.Linear(last.in_features, vae.config.latent)  # the first half of it
+        self.mean.load_state_dict({k: v[:vae.config.latent] for k, v in last.state_dict().items()})
+
+    def forward(self, offsets: Tensor) -> Tensor:
+        """Expression feature [1, latent] of posed offsets [1, 3, 48, 48] (channels last), metres."""
+        return self.mean(self.down((UNIT * offsets).to(self.dtype)).flatten(1).float())
 
 
 class _FastBranch(nn.Module):
@@ -171,10 +219,7 @@ class _FastBranch(nn.Module):
         super().__init__()
         self.dtype, self.limit = dtype, vae.config.max_displacement
         order = {'dtype': dtype, 'memory_format': torch.channels_last}
-        *down, _, last = vae.encoder
-        self.down = nn.Sequential(*down).to(**order)
-        self.mean = nn.Linear(last.in_features, vae.config.latent)  # the first half of it
-        self.mean.load_state_dict({k: v[:vae.config.latent] for k, v in last.state_dict().items()})
+        self.encoder = FastEncoder(vae, dtype)
         *first, rise, shuffle, act, again, again_shuffle, again_act, out, out_shuffle = vae.decoder
         self.first = nn.Sequential(*first)
         self.up = nn.Sequential(rise, shuffle, act, again, again_shuffle, again_act).to(**order)
@@ -199,8 +244,7 @@ class _FastBranch(nn.Module):
             Raw maps [96, 96, 23] float32 without the decoder's images of change, how much of each of these comes to them [8],
             and the displacement [3, 48, 48], metres.
         """
-        offsets = (UNIT * offsets).to(self.dtype)
-        feature = self.mean(self.down(offsets).flatten(1).float())
+        feature, offsets = self.encoder(offsets), (UNIT * offsets).to(self.dtype)
         x = self.shuffle(self.shift(self.up(self.first(feature).to(self.dtype)))).float()
         displacement = self.limit * torch.tanh(x / (UNIT * self.limit))
 

@@ -51,6 +51,7 @@ class BuilderConfig:
     consent: str = option('', "What the person on `photo` agreed to; '' is recorded as not stated")
     replace: bool = option(False, 'Create the avatar from `photo` again when its id is already stored')
     bust: bool = option(True, 'Avatars have shoulders')
+    distilled: bool = option(False, 'Make avatars for small robots: smaller files, a few linear images for the dynamic decoder')
     lighting: str = option('photo', "Light on avatars: the photo's, or soft and from the front", choices=('photo', 'neutral'))
 
 
@@ -209,7 +210,7 @@ class AvatarBuilder(ManagedNode):
             return core.create(
                 image, request.avatar_id, quality=QUALITIES[request.quality], replace=request.replace,
                 consent=request.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
-                progress=self._noting(progress),
+                distilled=config.distilled, progress=self._noting(progress),
                 cancelled=lambda: stopped() or cancelled())
 
         start = time.monotonic()
@@ -234,7 +235,7 @@ class AvatarBuilder(ManagedNode):
                 record, warnings = core.create(
                     core.read_photo(config.photo), config.avatar_id, quality=config.quality, replace=config.replace,
                     consent=config.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
-                    progress=self._noting(self._log_progress), cancelled=stopped)
+                    distilled=config.distilled, progress=self._noting(self._log_progress), cancelled=stopped)
                 self.get_logger().info('; '.join([f'avatar {record.avatar_id!r} stored', *warnings]))
             except CancelledError as error:
                 self.get_logger().info(str(error))

@@ -50,7 +50,7 @@ class Builder(Protocol):
         """Raise unless `avatar_id` may be stored."""
 
     def create(self, image: np.ndarray, avatar_id: str, *, quality: str, consent: str, replace: bool, bust: bool, lighting: str,
-               progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
+               distilled: bool, progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
         """Create and store an avatar of a photo, uint8 RGB [H, W, 3]; return it and warnings."""
 
     def list(self) -> Sequence[AvatarRecord]:
@@ -156,13 +156,13 @@ class SegaBuilder:
         self.store.check_free(avatar_id, replace=replace)
 
     def create(self, image: np.ndarray, avatar_id: str, *, quality: str, consent: str, replace: bool, bust: bool, lighting: str,
-               progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
+               distilled: bool, progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
         """Create and store an avatar; see `avatar.create_avatar` and `AvatarStore.save` for the errors."""
         from sega_ros.avatar.create import create_avatar
         from sega_ros.errors import CancelledError
 
         avatar = create_avatar(image, head=self.head, embedding=self.embedding, quality=quality, consent=consent,
-                               bust=bust, lighting=lighting, progress=progress, cancelled=cancelled)
+                               bust=bust, lighting=lighting, distilled=distilled, progress=progress, cancelled=cancelled)
         if cancelled():
             raise CancelledError(f'creation of {avatar_id!r} was cancelled; nothing was stored')
         entry = self.store.save(avatar_id, avatar, replace=replace)

@@ -111,7 +111,8 @@ def test_the_residual_is_in_the_file(make):
     for name in ('color', 'opacity', 'log_scale', 'offset'):
         value = getattr(avatar.residual.maps, name)
         assert value.abs().max() > 0, name
-        torch.testing.assert_close(getattr(loaded.maps, name), value, rtol=1e-3, atol=1e-5)
+        step = value.abs().amax((0, 1)) / 64
+        assert ((getattr(loaded.maps, name) - value).abs() <= 0.501 * step + 1e-9).all(), name
     np.testing.assert_allclose(loaded.shell_colors, avatar.residual.shell_colors, atol=1e-3)
     del tensors['residual.shell_opacities']
     with pytest.raises(AvatarDamagedError, match='residual.shell_opacities'):

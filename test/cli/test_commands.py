@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from sega_ros.avatar.store import AvatarStore
 from sega_ros.cli import main
 from sega_ros.io import VideoReader, read_image
 
@@ -188,3 +189,22 @@ def test_create_refuses_a_photo_without_a_face(capsys, tmp_path):
                             '--json')
     assert status == 1 and json.loads(text)['error'] == 'NO_FACE' and 'Traceback' not in err
     assert not list((tmp_path / 'store').glob('*'))
+
+
+def test_fewer_splats(capsys, tmp_path, stored):
+    for detail in ((), ('--detail', '500')):
+        status, *_ = run(capsys, 'render', 'plain', '--dir', stored, '--size', '96', '--out', tmp_path / f'{len(detail)}.png', *detail)
+        assert status == 0
+    assert (read_image(tmp_path / '0.png') != read_image(tmp_path / '2.png')).any()
+
+
+def test_distil(capsys, tmp_path, real_avatar):
+    if real_avatar.branch is None:
+        pytest.skip('no weights for this head model')
+    AvatarStore(tmp_path).save('ann', real_avatar)
+    status, text, _ = run(capsys, 'distil', 'ann', '--name', 'small', '--dir', tmp_path, '--bases', 4, '--json')
+    answer = json.loads(text)
+    assert status == 0 and answer['bases'] == 4 and answer['bytes'] < 0.6 * answer['bytes_before']
+    assert answer['psnr'] > answer['static_psnr'] + 5 and answer['ms_after'] > 0
+    status, text, _ = run(capsys, 'distil', 'small', '--name', 'smaller', '--dir', tmp_path, '--json')
+    assert status == 1 and 'distilled already' in json.loads(text)['message']

@@ -47,7 +47,7 @@ class FakeBuilder:
         if avatar_id in self.records and not replace:
             raise AvatarExistsError(f'avatar {avatar_id!r} exists')
 
-    def create(self, image, avatar_id, *, quality, consent, replace, bust, lighting, progress, cancelled):
+    def create(self, image, avatar_id, *, quality, consent, replace, bust, lighting, distilled, progress, cancelled):
         self.calls += 1
         self.started.set()
         if self.fail:
