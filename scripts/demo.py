@@ -32,10 +32,10 @@ from tqdm import tqdm
 
 from sega_ros.errors import ErrorCode, SegaError
 from sega_ros.io import VideoReader, VideoWriter, read_image, write_png
+from sega_ros.io.memory import keep_freed_memory
 from sega_ros.msg import AvatarInfo, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.convert import image_message_to_rgb, ns_to_stamp, rgb_to_image_message, stamp_to_ns
-from sega_ros.nodes.memory import keep_freed_memory
 from sega_ros.nodes.processes import quiet_environment, stop
 from sega_ros.nodes.reader import Reader
 from sega_ros.srv import CreateAvatar

@@ -16,6 +16,7 @@ from sega_ros.types import Camera, Landmarks, Region
 
 _DEPTH_SLACK = 0.004  # metres: a texel this far behind the z-buffer still is the visible surface
 _MIN_COSINE, _FLAT_COSINE = 0.12, 0.3  # flatter views smear one pixel over many texels
+_MAX_ROW = 30_000  # pixels: OpenCV's remap takes no more than 32766 in a row
 _OPEN_MOUTH = 0.035  # gap between the lips over the face's width from which the photo shows the inside
 _LASHES = 0.0008  # width of the lash line, metres
 _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
@@ -111,9 +112,7 @@ def unwrap(
     seen &= region != Region.MOUTH
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
         seen &= region != Region.TEETH
-    sampled = cv2.remap(photo.color, (xy[:, 0] - 0.5).astype(np.float32)[None], (xy[:, 1] - 0.5).astype(np.float32)[None],
-                        cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0]
-    color = np.clip(sampled, 0, 1).astype(np.float32)
+    color = np.clip(_sampled(photo.color, xy), 0, 1).astype(np.float32)
     mean_points = (head.v_template[table.corners] * table.bary[..., None]).sum(1)
     skin = np.isin(region, [Region.FACE, Region.EYELIDS, Region.EARS, Region.NECK])
     teeth = region == Region.TEETH
@@ -127,6 +126,16 @@ def unwrap(
     tongue = (region == Region.MOUTH) & ~body[table.corners[:, 0]]
     _fill_mouth(region, tongue, mean_points, color, seen, light)
     return Unwrapped(color, seen, shut)
+
+
+def _sampled(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Colours [T, 3] of `image` at pixels xy [T, 2]; beyond the edge those of the edge."""
+    import cv2
+
+    at = (xy - 0.5).astype(np.float32)
+    parts = np.array_split(at, len(at) // _MAX_ROW + 1)
+    return np.concatenate([cv2.remap(image, np.ascontiguousarray(part[None, :, 0]), np.ascontiguousarray(part[None, :, 1]),
+                                     cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[0] for part in parts])
 
 
 def _less_red(color: np.ndarray, skin: np.ndarray) -> np.ndarray:

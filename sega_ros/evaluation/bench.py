@@ -1,40 +1,21 @@
-"""Time of every stage from a camera frame to the avatar's image, on a synthetic performer.
+"""`sega bench`: what is measured, in which order, and how the results are written. Each part has a file of its own."""
 
-The stages are timed inside of the real path: their functions are wrapped while the performer drives the avatar, so
-what is measured is what runs. Tracking errors and rendering costs come from their own benchmarks.
-"""
-
-import array
-import functools
-import importlib
 import json
+import math
 import os
 import platform
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-
-import numpy as np
 
 from sega_ros.errors import RequestError
 from sega_ros.io.files import atomic_write
 
-PARTS = ('path', 'stages', 'tracking', 'render')
-SIZE = (512, 512)  # (H, W) of camera and avatar pictures
-_WARM_UP = 10  # frames that compile and fill caches
-
-# Stage, and the functions whose time it is, less that of the stages they call.
-STAGES: dict[str, tuple[str, ...]] = {
-    'track: detect landmarks': ('sega_ros.tracking.landmarks:LandmarkDetector.detect',),
-    'track: fit expression': ('sega_ros.tracking.expression:ExpressionFitter.fit',),
-    'head pose': ('sega_ros.head.skinning:Poser.pose',),
-    'bind': ('sega_ros.avatar.drive:AvatarDriver.splats',),
-    'project, sort, blend': ('sega_ros.render:rasterize_arrays',),
-}
-_MESSAGE, _WHOLE = 'message build', 'whole path'
+PARTS = ('path', 'stages', 'tracking', 'render', 'creation')
+SIZE = (512, 512)  # (H, W) of the photo that the performer's avatar is made of
+_NO_ROS = 'not measured, as rclpy is not installed'
 
 
 @dataclass(frozen=True)
@@ -42,19 +23,11 @@ class BenchConfig:
     """What is measured."""
 
     parts: tuple[str, ...] = PARTS
-    frames: int = 250  # driven, at 25 per second of the performance
+    frames: int = 150  # driven under each condition of the stages
     performers: int = 3  # tracked
     quality: str = 'preview'  # of the avatar that is made when none is given
     seconds: float = 20.0  # of each condition of the whole path
-
-
-@dataclass(frozen=True)
-class StageTiming:
-    """One row of the stage table, milliseconds a frame."""
-
-    stage: str
-    p50: float
-    p95: float
+    minutes: int | None = None  # of the whole path without a break, in place of its conditions
 
 
 @dataclass(frozen=True)
@@ -64,40 +37,40 @@ class BenchReport:
     machine: dict
     path: tuple = ()  # bench_path.PathTiming
     bandwidth: tuple = ()  # bench_path.Bandwidth
-    stages: tuple[StageTiming, ...] = ()
+    endurance: object | None = None  # bench_path.Endurance
+    stages: tuple = ()  # bench_stages.StageTiming
+    device: object | None = None  # bench_device.DeviceTiming: the same on a GPU
     tracking: tuple = ()  # bench_tracking.TrackingScore
     render: tuple = ()  # bench_render.RenderTiming
+    growth: tuple = ()  # bench_render.Growth
+    peers: tuple = ()  # bench_peers.PeerTiming
+    creation: tuple = ()  # bench_creation.CreationTiming
     notes: tuple[str, ...] = field(default=())
 
     def as_dict(self) -> dict:
-        """Return plain values for JSON."""
-        rows = [asdict(p) for p in self.path]
+        """Return plain values for JSON; None stands for what is unknown."""
         keys = ('fps', 'latency_ms_p50', 'latency_ms_p95', 'latency_ms_p99', 'memory_mb', 'drops')
-        return {'machine': self.machine, 'end_to_end': {k: rows[0][k] for k in keys} if rows else None, 'path': rows,
-                'bandwidth': [asdict(b) for b in self.bandwidth], 'stages': [asdict(s) for s in self.stages],
-                'tracking': [asdict(s) for s in self.tracking], 'render': [asdict(r) for r in self.render],
-                'notes': list(self.notes)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        machine = plain.pop('machine')
+        first = plain['path'][0] if self.path else None
+        return _finite({'machine': machine, 'end_to_end': {k: first[k] for k in keys} if first else None, **plain})
 
     def text(self) -> str:
         """Return the tables as Markdown."""
         m = self.machine
-        parts = [f'{m["processor"]}, {m["cores"]} cores, load {m["load"]:.1f} at the start']
-        if self.path:
-            from sega_ros.evaluation.bench_path import bandwidth_table, path_table
+        head = f'{m["processor"]}, {m["cores"]} cores, load {m["load"]:.1f} at the start'
+        return '\n\n'.join([head, *(text for found, text in self._tables() if found), *self.notes])
 
-            parts += [path_table(self.path), bandwidth_table(self.bandwidth)]
-        if self.stages:
-            rows = [f'| {s.stage} | {s.p50:.2f} | {s.p95:.2f} |' for s in self.stages]
-            parts.append('\n'.join(['| stage | ms (median) | p95 |', '|---|---|---|', *rows]))
-        if self.tracking:
-            from sega_ros.evaluation.bench_tracking import table
+    def _tables(self):
+        """Yield what was found and its table, part by part."""
+        from sega_ros.evaluation import bench_creation, bench_path, bench_peers, bench_render, bench_stages, bench_tracking
 
-            parts.append(table(self.tracking))
-        if self.render:
-            from sega_ros.evaluation.bench_render import format_table
-
-            parts.append(format_table(self.render))
-        return '\n\n'.join([*parts, *self.notes])
+        tables = ((self.path, bench_path.path_table), (self.endurance, bench_path.endurance_text),
+                  (self.bandwidth, bench_path.bandwidth_table), (self.stages, bench_stages.stage_tables),
+                  (self.device, _device_text), (self.tracking, bench_tracking.table), (self.render, bench_render.format_table),
+                  (self.growth, bench_render.growth_text), (self.peers, bench_peers.peer_table),
+                  (self.creation, bench_creation.creation_table))
+        return ((found, table(found) if found else '') for found, table in tables)
 
 
 def run_bench(
@@ -106,29 +79,116 @@ def run_bench(
     """Measure what `config` asks for; `avatar` is driven, or one made of the performer when it is None.
 
     Raises:
-        RequestError: a part that doesn't exist.
+        RequestError: a part that doesn't exist, or minutes of another part than the whole path.
     """
     unknown = set(config.parts) - set(PARTS)
     if unknown:
         raise RequestError(f'parts: wanted some of {PARTS}, found {sorted(unknown)}')
-    report = progress or (lambda stage, share: None)
-    machine, found, share = describe_machine(), {}, 0.0
-    notes: list[str] = []
-    runners = {'stages': lambda: _stages(config, avatar), 'tracking': lambda: _tracking(config), 'render': _render}
-    for part in config.parts:
-        report(part, share)
-        if part == 'path':
-            def path_share(done: float, at=share) -> None:
-                report('path', at + done / len(config.parts))
+    if config.minutes is not None and (config.minutes < 3 or 'path' not in config.parts):
+        raise RequestError(f'minutes: wanted 3 or more of the part path, found {config.minutes} of {config.parts}')
+    machine, bench, found = describe_machine(), _Bench(config, avatar), {}
+    for k, part in enumerate(config.parts):
+        def share(done: float, part=part, at=k) -> None:
+            if progress:
+                progress(part, (at + done) / len(config.parts))
 
-            if find_spec('rclpy') is None:
-                notes.append('whole path: not measured, as rclpy is not installed')
-            else:
-                found['path'], found['bandwidth'] = map(tuple, _path(config, avatar, path_share))
+        share(0.0)
+        found |= getattr(bench, part)(share)
+    return BenchReport(machine, notes=tuple(bench.notes), **found)
+
+
+class _Bench:
+    """The parts, and what several of them need. Each returns fields of BenchReport."""
+
+    def __init__(self, config: BenchConfig, avatar):
+        self._config, self._given = config, avatar
+        self.notes: list[str] = []
+
+    @cached_property
+    def _head(self):
+        from sega_ros.head import load_head
+
+        return load_head()
+
+    @cached_property
+    def _embedding(self):
+        from sega_ros.tracking.embedding import landmark_embedding
+
+        return landmark_embedding(self._head)
+
+    @cached_property
+    def _avatar(self):
+        """The avatar that was given, or one of the synthetic performer."""
+        if self._given is not None:
+            return self._given
+        from sega_ros.avatar.create import create_avatar
+        from sega_ros.synthetic.performer import Performer
+
+        photo = Performer(self._head, 0, size=SIZE).frame(0.0)[0]
+        return create_avatar(photo, head=self._head, embedding=self._embedding, quality=self._config.quality,
+                             consent='a synthetic person')
+
+    @cached_property
+    def _pictures(self):
+        from sega_ros.evaluation.bench_path import performance
+
+        return performance(self._head)
+
+    def path(self, progress: Callable[[float], None]) -> dict:
+        if find_spec('rclpy') is None:
+            self.notes.append(f'Whole path: {_NO_ROS}.')
+            return {}
+        from sega_ros.evaluation.bench_path import bench_endurance, bench_path
+
+        if self._config.minutes:
+            row, endurance = bench_endurance(self._avatar, self._pictures, minutes=self._config.minutes, progress=progress)
+            return {'path': (row,), 'endurance': endurance}
+        rows, bandwidth = bench_path(self._avatar, self._head, self._pictures, seconds=self._config.seconds,
+                                     progress=progress)
+        return {'path': tuple(rows), 'bandwidth': tuple(bandwidth)}
+
+    def stages(self, progress: Callable[[float], None]) -> dict:
+        from sega_ros.evaluation.bench_device import bench_device
+        from sega_ros.evaluation.bench_stages import LEVELS, bench_stages
+
+        rows = bench_stages(self._avatar, self._head, self._embedding, self._pictures, frames=self._config.frames,
+                            progress=progress)
+        own = rows[0].splats
+        self.notes += [f'Stages at {n:,} splats: not measured, as the avatar has {own:,}; part render draws a surface of so many.'
+                       for n in LEVELS if n > own]
+        device = bench_device(self._avatar, self._head)
+        if device is None:
+            self.notes.append('GPU driver: not measured, as PyTorch sees no CUDA device.')
+        return {'stages': tuple(rows), 'device': device}
+
+    def tracking(self, progress: Callable[[float], None]) -> dict:
+        from sega_ros.evaluation.bench_tracking import bench_tracking
+
+        rows = []
+        for seed in range(1, self._config.performers + 1):
+            rows.append(bench_tracking(self._head, self._embedding, seed=seed))
+            progress(seed / self._config.performers)
+        return {'tracking': tuple(rows)}
+
+    def render(self, progress: Callable[[float], None]) -> dict:
+        from sega_ros.evaluation.bench_peers import bench_peers
+        from sega_ros.evaluation.bench_render import bench_render, growth
+        from sega_ros.evaluation.bench_stages import one_thread
+
+        with one_thread():
+            rows = tuple(bench_render())
+            progress(0.7)
+            return {'render': rows, 'growth': tuple(growth(rows)), 'peers': tuple(bench_peers())}
+
+    def creation(self, progress: Callable[[float], None]) -> dict:
+        from sega_ros.evaluation.bench_creation import bench_creation, bench_start
+
+        rows = bench_creation(self._head, progress=lambda done: progress(0.8 * done))
+        if find_spec('rclpy') is None:
+            self.notes.append(f'Start of the driver: {_NO_ROS}.')
         else:
-            found[part] = tuple(runners[part]())
-        share += 1 / len(config.parts)
-    return BenchReport(machine, notes=tuple(notes), **found)
+            rows.append(bench_start(self._avatar, self._pictures, progress=lambda done: progress(0.8 + 0.2 * done)))
+        return {'creation': tuple(rows)}
 
 
 def describe_machine() -> dict:
@@ -142,133 +202,37 @@ def describe_machine() -> dict:
 
 
 def write_results(report: BenchReport, directory: Path) -> list[Path]:
-    """Write `bench.json` and `bench.md` and return their paths.
+    """Write `bench.json`, `bench.md` and the plots of what was measured, and return their paths.
 
     Raises:
         StorageError: the directory can't be written.
     """
-    files = [directory / 'bench.json', directory / 'bench.md']
-    atomic_write(files[0], json.dumps(report.as_dict(), indent=1).encode())
-    atomic_write(files[1], (report.text() + '\n').encode())
-    return files
+    files = {'bench.json': json.dumps(report.as_dict(), indent=1, allow_nan=False).encode(),
+             'bench.md': (report.text() + '\n').encode()}
+    if report.stages or report.render or report.path:
+        from sega_ros.evaluation.bench_plot import endurance_png, figure_png
+
+        files['bench.png'] = figure_png(report.stages, report.render, report.path)
+        if report.endurance:
+            files['endurance.png'] = endurance_png(report.endurance)
+    for name, data in files.items():
+        atomic_write(directory / name, data)
+    return [directory / name for name in files]
 
 
-@contextmanager
-def stopwatch(stages: dict[str, tuple[str, ...]]) -> Iterator[dict[str, float]]:
-    """Wrap the stages' functions and yield the seconds spent in each so far; undone at the end.
-
-    Args:
-        stages: stage name to functions named 'module:attribute.path'.
-    """
-    spent: dict[str, float] = dict.fromkeys(stages, 0.0)
-    stack: list[float] = []  # seconds that the stages called by each running one took
-    with ExitStack() as undo:
-        for stage, names in stages.items():
-            for name in names:
-                owner, attribute = _resolve(name)
-                original = getattr(owner, attribute)
-                setattr(owner, attribute, _timed(original, stage, spent, stack))
-                undo.callback(setattr, owner, attribute, original)
-        yield spent
+def _device_text(found) -> str:
+    height, width = found.size
+    return (f'On {found.device}, {found.splats:,} splats, {width} x {height}: {found.frames_per_second:.0f} frames/s '
+            f'(pose, decode, bind {found.bind_ms:.2f} ms, draw and fetch {found.draw_ms:.2f} ms)')
 
 
-def _resolve(name: str) -> tuple[object, str]:
-    module, path = name.split(':')
-    owner = importlib.import_module(module)
-    *outer, attribute = path.split('.')
-    for step in outer:
-        owner = getattr(owner, step)
-    return owner, attribute
-
-
-def _timed(function, stage: str, spent: dict[str, float], stack: list[float]):
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        stack.append(0.0)
-        start = time.perf_counter()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            took = time.perf_counter() - start
-            spent[stage] += took - stack.pop()
-            if stack:
-                stack[-1] += took
-
-    return wrapper
-
-
-def _performer_avatar(config: BenchConfig, head, embedding):
-    """An avatar of the synthetic performer."""
-    from sega_ros.avatar.create import create_avatar
-    from sega_ros.synthetic.performer import Performer
-
-    photo = Performer(head, 0, size=SIZE).frame(0.0)[0]
-    return create_avatar(photo, head=head, embedding=embedding, quality=config.quality, consent='a synthetic person')
-
-
-def _path(config: BenchConfig, avatar, progress: Callable[[float], None]) -> tuple[list, list]:
-    from sega_ros.evaluation.bench_path import bench_path
-    from sega_ros.head import load_head
-    from sega_ros.tracking.embedding import landmark_embedding
-
-    head = load_head()
-    avatar = _performer_avatar(config, head, landmark_embedding(head)) if avatar is None else avatar
-    return bench_path(avatar, head, seconds=config.seconds, progress=progress)
-
-
-def _stages(config: BenchConfig, avatar) -> list[StageTiming]:
-    from sega_ros.avatar.drive import AvatarDriver, View
-    from sega_ros.head import load_head
-    from sega_ros.synthetic.performer import Performer
-    from sega_ros.tracking.embedding import landmark_embedding
-    from sega_ros.tracking.tracker import FaceTracker
-
-    head = load_head()
-    embedding = landmark_embedding(head)
-    performer = Performer(head, 0, size=SIZE)
-    if avatar is None:
-        avatar = _performer_avatar(config, head, embedding)
-    driver, view = AvatarDriver(avatar, head), View('frontal', size=SIZE)
-    count = config.frames + _WARM_UP
-    rows: dict[str, list[float]] = {name: [] for name in (*STAGES, _MESSAGE, _WHOLE)}
-    with FaceTracker(head, embedding, identity=avatar.identity) as tracker, stopwatch(STAGES) as spent:
-        for k in range(count):
-            frame = performer.frame(k / 25)[0]
-            before, start = dict(spent), time.perf_counter()
-            image = driver.render(tracker.track(frame, round(k * 1e9 / 25)), view)
-            built = time.perf_counter()
-            _image_message(image)
-            end = time.perf_counter()
-            if k >= _WARM_UP:
-                for name in STAGES:
-                    rows[name].append(spent[name] - before[name])
-                rows[_MESSAGE].append(end - built)
-                rows[_WHOLE].append(end - start)
-    percentiles = {name: 1000 * np.percentile(values, (50, 95)) for name, values in rows.items()}
-    return [StageTiming(name, float(p50), float(p95)) for name, (p50, p95) in percentiles.items()]
-
-
-def _image_message(image: np.ndarray) -> array.array:
-    """Copy a picture as the nodes do when they fill a message's `data`."""
-    data = array.array('B')
-    data.frombytes(np.ascontiguousarray(image).data.cast('B'))
-    return data
-
-
-def _tracking(config: BenchConfig) -> list:
-    from sega_ros.evaluation.bench_tracking import bench_tracking
-    from sega_ros.head import load_head
-    from sega_ros.tracking.embedding import landmark_embedding
-
-    head = load_head()
-    embedding = landmark_embedding(head)
-    return [bench_tracking(head, embedding, seed=seed) for seed in range(1, config.performers + 1)]
-
-
-def _render() -> list:
-    from sega_ros.evaluation.bench_render import bench_render
-
-    return bench_render()
+def _finite(value):
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _processor() -> str:

@@ -5,11 +5,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 
 import numpy as np
 import torch
 
 from sega_ros.camera import orbit_camera
+from sega_ros.evaluation.stopwatch import Target, stopwatch
 from sega_ros.render import rasterize, rasterize_arrays
 from sega_ros.types import Camera, Splats
 
@@ -17,6 +19,13 @@ SEMI_AXES = np.array([0.078, 0.115, 0.095])  # metres: an ellipsoid the size of 
 DISTANCE = 0.65  # metres: the head then fills 70 % of the picture's height
 # Standard deviation over spacing: neighbours overlap enough that the surface has no holes.
 SPREAD = 0.5
+# What a picture is made in, and the functions of each phase; `sort` is the order by depth and the lists of the tiles.
+PHASES: dict[str, tuple[Target, ...]] = {
+    'project': ('sega_ros.render.cpu_project:project_splats',),
+    'sort': ('sega_ros.render.cpu_tiles:sort_by_key', 'sega_ros.render.cpu_tiles:offsets_of',
+             'sega_ros.render.cpu_tiles:fill_tiles'),
+    'blend': ('sega_ros.render.cpu_frame:blend',),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,9 @@ class RenderTiming:
     size: int  # px, square picture
     threads: int
     picture_ms: float  # rasterize_arrays, uint8: a frame of the running driver (cpu backend only, else nan)
+    project_ms: float  # of it, each phase's own median
+    sort_ms: float
+    blend_ms: float
     forward_ms: float  # rasterize with gradients recorded
     forward_backward_ms: float
     fastest_picture_ms: float  # the least disturbed run, where other work shares the machine
@@ -57,7 +69,7 @@ def surface_splats(n: int, *, seed: int = 0, spread: float = SPREAD) -> Splats:
 
 
 def bench_render(
-    *, counts: Iterable[int] = (5_000, 20_000, 30_000, 80_000), sizes: Iterable[int] = (256, 512, 1024),
+    *, counts: Iterable[int] = (5_000, 20_000, 30_000, 80_000, 130_000), sizes: Iterable[int] = (256, 512, 1024),
     threads: Iterable[int] = (1, 2), backends: Iterable[str] = ('cpu', 'reference'), seconds: float = 0.5,
     device: str = 'cpu', progress: Callable[[RenderTiming], None] | None = None,
 ) -> list[RenderTiming]:
@@ -85,10 +97,12 @@ def frontal_camera(size: int) -> Camera:
 
 def format_table(rows: Iterable[RenderTiming]) -> str:
     """Lay out the rows as a Markdown table."""
-    head = 'backend, splats, visible, size, threads, picture ms (fastest), forward ms, forward + backward ms, load'
-    lines = ['| ' + head.replace(', ', ' | ') + ' |', '|---' * 9 + '|']
+    head = ('backend, splats, visible, size, threads, picture ms (fastest), project, sort, blend, forward ms, '
+            'forward + backward ms, load')
+    lines = ['| ' + head.replace(', ', ' | ') + ' |', '|---' * 12 + '|']
     for r in rows:
-        picture = '-' if np.isnan(r.picture_ms) else f'{r.picture_ms:.2f} ({r.fastest_picture_ms:.2f})'
+        picture = '- | - | - | -' if np.isnan(r.picture_ms) else (
+            f'{r.picture_ms:.2f} ({r.fastest_picture_ms:.2f}) | {r.project_ms:.2f} | {r.sort_ms:.2f} | {r.blend_ms:.2f}')
         lines.append(
             f'| {r.backend} | {r.splats} | {r.visible} | {r.size} | {r.threads} | {picture} | {r.forward_ms:.2f} '
             f'| {r.forward_backward_ms:.2f} | {r.load:.1f} |'
@@ -96,12 +110,43 @@ def format_table(rows: Iterable[RenderTiming]) -> str:
     return '\n'.join(lines)
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How the cost of a picture grows, from the smallest to the largest that was measured, one thread."""
+
+    of: str  # 'splats' or 'pixels'
+    at: int  # px, size of the picture whose splats grow; splats of the picture whose size grows
+    amount: float  # largest over smallest
+    cost: float  # time of the largest over that of the smallest: at most `amount` is no worse than linear
+
+
+def growth(rows: Iterable[RenderTiming]) -> list[Growth]:
+    """Compare the ends of every line of the tables; lines with one point only are left out."""
+    cpu = [r for r in rows if r.backend == 'cpu' and r.threads == 1]
+    found = []
+    for size in sorted({r.size for r in cpu}):
+        line = sorted((r.splats, r.picture_ms) for r in cpu if r.size == size)
+        found.append(Growth('splats', size, line[-1][0] / line[0][0], line[-1][1] / line[0][1]))
+    for n in sorted({r.splats for r in cpu}):
+        line = sorted((r.size**2, r.picture_ms) for r in cpu if r.splats == n)
+        found.append(Growth('pixels', n, line[-1][0] / line[0][0], line[-1][1] / line[0][1]))
+    return [g for g in found if g.amount > 1]
+
+
+def growth_text(rows: Iterable[Growth]) -> str:
+    """Say in a sentence each how the cost grows."""
+    lines = []
+    for g in rows:
+        where = f'at {g.at} x {g.at}' if g.of == 'splats' else f'with {g.at:,} splats'
+        lines.append(f'- {g.amount:.0f} times the {g.of} {where} cost {g.cost:.1f} times the time: '
+                     f'{"no worse than" if g.cost <= g.amount else "WORSE than"} linear')
+    return '\n'.join(lines)
+
+
 def _measure(backend: str, n: int, splats: Splats, camera: Camera, threads: int, seconds: float) -> RenderTiming:
-    picture = [float('nan')]
+    picture, phases = [float('nan')], [float('nan')] * len(PHASES)
     if backend == 'cpu':
-        arrays = [getattr(splats, f.name).numpy() for f in fields(Splats)]
-        out = np.empty((camera.height, camera.width, 3), np.uint8)
-        picture = _times(lambda: rasterize_arrays(*arrays, camera, out=out, threads=threads), seconds)
+        picture, phases = _picture_times(splats, camera, threads, seconds)
     leaves = Splats(*(getattr(splats, f.name).clone().requires_grad_() for f in fields(Splats)))
     weight = torch.rand(camera.height, camera.width, 3, device=splats.means.device)
 
@@ -113,13 +158,28 @@ def _measure(backend: str, n: int, splats: Splats, camera: Camera, threads: int,
 
     cuda = splats.means.is_cuda
     return RenderTiming(
-        backend, n, len(splats), camera.height, threads, statistics.median(picture),
-        statistics.median(_times(forward, seconds, cuda=cuda)),
-        statistics.median(_times(forward_backward, seconds, cuda=cuda)), min(picture), os.getloadavg()[0],
+        backend, n, len(splats), camera.height, threads, statistics.median(picture), *phases,
+        statistics.median(times_ms(forward, seconds, cuda=cuda)),
+        statistics.median(times_ms(forward_backward, seconds, cuda=cuda)), min(picture), os.getloadavg()[0],
     )
 
 
-def _times(run: Callable[[], object], seconds: float, *, cuda: bool = False) -> list[float]:
+def _picture_times(splats: Splats, camera: Camera, threads: int, seconds: float) -> tuple[list[float], list[float]]:
+    """Milliseconds of the driver's pictures, and the medians of PHASES."""
+    arrays = [getattr(splats, f.name).numpy() for f in fields(Splats)]
+    out = np.empty((camera.height, camera.width, 3), np.uint8)
+    seen: list[dict[str, float]] = []
+    with stopwatch(PHASES) as spent:
+        def draw() -> None:
+            rasterize_arrays(*arrays, camera, out=out, threads=threads)
+            seen.append(dict(spent))
+
+        times = times_ms(draw, seconds)
+    phases = [[1e3 * (after[name] - before[name]) for before, after in pairwise(seen[1:])] for name in PHASES]
+    return times, [statistics.median(p) for p in phases]
+
+
+def times_ms(run: Callable[[], object], seconds: float, *, cuda: bool = False) -> list[float]:
     """Milliseconds of repeated runs, at least five, after two to warm up (one compiles)."""
     times: list[float] = []
     for k in range(10_000):

@@ -16,7 +16,7 @@ from rclpy.node import Node as PlainNode
 from rclpy.task import Future
 
 from sega_ros.errors import NotActiveError, SegaError
-from sega_ros.nodes.memory import keep_freed_memory
+from sega_ros.io.memory import keep_freed_memory
 
 # For nodes whose services take long: one call, one action, and room for cancellation, parameters and diagnostics.
 SERVICE_THREADS = 6

@@ -25,10 +25,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from sega_ros.errors import SegaError
+from sega_ros.io.memory import keep_freed_memory, process_memory
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.fast_camera import stamp_of
-from sega_ros.nodes.memory import keep_freed_memory, process_memory
 from sega_ros.nodes.processes import quiet_environment, stop
 from sega_ros.nodes.reader import Reader
 
@@ -53,6 +53,7 @@ class Setup:
     size: int = 512  # of the avatar's pictures
     view: str = 'frontal'
     busy: int = 0  # other processes that compute all the time
+    detail: int = 0  # splats; 0 draws all of the avatar's
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,8 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
         _wait(lambda: len(receiver.arrivals) > 0, 'first picture of the avatar', driver, camera)
         started = time.monotonic() - begun
         _pause(_SETTLE, driver, camera)
-        first = time.time_ns()
-        minutes, end = [], time.monotonic() + setup.seconds
-        next_minute = time.monotonic() + _MINUTE
+        first, settled = time.time_ns(), time.monotonic()
+        minutes, end, next_minute = [], settled + setup.seconds, settled + _MINUTE
         while (left := end - time.monotonic()) > 0:
             _pause(min(1.0, left), driver, camera)
             progress(1 - max(0.0, left) / setup.seconds)
@@ -165,7 +165,7 @@ def _minute(arrivals: list[tuple[int, int]], memory: float) -> dict[str, float]:
 
 def _parameters(setup: Setup) -> Iterator[str]:
     values = {'avatar_dir': setup.directory, 'avatar_id': setup.avatar, 'view': setup.view, 'width': setup.size,
-              'height': setup.size}
+              'height': setup.size, 'detail': setup.detail}
     for name, value in values.items():
         yield from ('-p', f'{name}:={value}')
 
@@ -235,11 +235,12 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--size', type=int, default=Setup.size)
     parser.add_argument('--view', default=Setup.view)
     parser.add_argument('--busy', type=int, default=Setup.busy)
+    parser.add_argument('--detail', type=int, default=Setup.detail)
     o = parser.parse_args(args)
     for name, value in quiet_environment().items():
         os.environ.setdefault(name, value)
     keep_freed_memory()
-    setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, o.busy)
+    setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, o.busy, o.detail)
     try:
         print(json.dumps(asdict(measure(setup))))
     except ThroughputError as error:

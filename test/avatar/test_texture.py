@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from sega_ros.avatar.create import QUALITIES
 from sega_ros.avatar.start import photo_start
-from sega_ros.avatar.texture import mouth_gap, tuck_in, unwrap, visible_texels
+from sega_ros.avatar.texture import _sampled, mouth_gap, tuck_in, unwrap, visible_texels
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
@@ -42,6 +43,21 @@ def test_seen_texels_have_the_photo_s_colours(scene, plain):
     cols, rows = xy[skin].astype(int).T
     assert skin.sum() > 500
     assert np.abs(plain.color[skin] - scene.photo.color[rows, cols]).mean() < 0.02
+
+
+def test_any_number_of_places_is_sampled():
+    """OpenCV takes fewer than 2**15 in a row; the finest atlas has more texels."""
+    row, column = np.mgrid[:40, :60].astype(np.float32)
+    ramp = np.stack([column + 0.5, row + 0.5, np.ones_like(row)], -1)
+    xy = np.random.default_rng(0).uniform((1, 1), (59, 39), (100_000, 2))
+    np.testing.assert_allclose(_sampled(ramp, xy), np.c_[xy, np.ones(len(xy))], atol=1 / 32)  # remap's places are 1/32 px apart
+
+
+def test_a_photo_is_laid_out_on_the_finest_atlas(scene, creation):
+    parts = creation.parts
+    layout = UvLayout.build(scene.head, QUALITIES['high'].atlas)
+    start = photo_start(layout, parts.identity, parts.fit.params, parts.photo, scene.camera)
+    assert len(start.base.color) == len(layout.table) > 2**15 and start.base.seen.mean() > 0.2
 
 
 def test_background_never_gets_onto_the_head(scene, plain):

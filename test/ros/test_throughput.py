@@ -4,6 +4,7 @@ import itertools
 import math
 import mmap
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
 from sega_ros.avatar.store import AvatarStore
+from sega_ros.io.memory import process_memory
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message, stamp_to_ns
 from sega_ros.nodes.fast_camera import stamp_of, stamped, there_and_back
-from sega_ros.nodes.memory import process_memory
 from sega_ros.nodes.throughput import Setup, ThroughputError, measure
 from sega_ros.synthetic.performer import Performer
 
@@ -40,8 +41,18 @@ def test_memory_of_a_process_grows_with_what_it_holds():
     with mmap.mmap(-1, 20_000_000) as held:  # new pages, where an array might get freed ones
         held.write(b'1' * len(held))
         assert 15 < process_memory(os.getpid()) - before < 80
+        peak = process_memory(os.getpid(), peak=True)
+        assert peak >= process_memory(os.getpid()) - 1
+    assert process_memory(os.getpid(), peak=True) >= peak
     with pytest.raises(OSError):
         process_memory(2**30)
+
+
+def test_a_process_that_has_ended_holds_no_memory():
+    with subprocess.Popen(['true']) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(ProcessLookupError, match=str(process.pid)):
+            process_memory(process.pid)
 
 
 @pytest.fixture(scope='module')
@@ -56,14 +67,16 @@ def test_the_whole_path_through_three_processes(frames, plain_avatar, tmp_path, 
     from sega_ros.nodes import throughput
 
     monkeypatch.setattr(throughput, '_SETTLE', 0.5)
+    monkeypatch.setattr(throughput, '_MINUTE', 1.0)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(102 + os.getpid() % 100))
     AvatarStore(tmp_path).save('bench', plain_avatar)
     shares = []
-    found = measure(Setup('bench', str(tmp_path), frames, seconds=2.0, rate=40.0, size=64), progress=shares.append)
+    found = measure(Setup('bench', str(tmp_path), frames, seconds=2.0, rate=40.0, size=64, detail=900), progress=shares.append)
     assert found.received >= 2 and found.fps == pytest.approx(found.received / found.seconds, rel=0.01)
     assert 0 <= found.drops <= found.sent and found.sent <= 41 * found.seconds
     assert 0 < found.latency_ms_p50 <= found.latency_ms_p95 <= found.latency_ms_p99 < 10_000
     assert 100 < found.memory_mb < 4000 and 100 < found.expression_bytes < 2000
+    assert len(found.minutes) == 2 and all(m.keys() == {'fps', 'latency_ms_p95', 'memory_mb'} for m in found.minutes)
     assert found.start_seconds > 0 and not math.isnan(found.start_seconds) and shares[-1] == pytest.approx(1, abs=0.6)
 
 

@@ -21,11 +21,14 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
 
 
-def process_memory(pid: int) -> float:
-    """Return the resident set of a process in megabytes (10^6 bytes), as Linux counts it.
+def process_memory(pid: int, *, peak: bool = False) -> float:
+    """Return the resident set of a process, or the largest it ever had, in megabytes (10^6 bytes), as Linux counts it.
 
     Raises:
-        OSError: there is no such process.
+        OSError: there is no such process, or it has ended.
     """
-    lines = Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith('VmRSS')) * 1024 / 1e6
+    kind = 'VmHWM' if peak else 'VmRSS'
+    for line in Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines():
+        if line.startswith(kind):
+            return int(line.split()[1]) * 1024 / 1e6
+    raise ProcessLookupError(f'process {pid} has ended: it holds no memory')
