@@ -39,6 +39,7 @@ class BenchReport:
     bandwidth: tuple = ()  # bench_path.Bandwidth
     endurance: object | None = None  # bench_path.Endurance
     stages: tuple = ()  # bench_stages.StageTiming
+    distilled: object | None = None  # avatar.distil.Distillation of that avatar
     device: object | None = None  # bench_device.DeviceTiming: the same on a GPU
     tracking: tuple = ()  # bench_tracking.TrackingScore
     render: tuple = ()  # bench_render.RenderTiming
@@ -67,7 +68,8 @@ class BenchReport:
 
         tables = ((self.path, bench_path.path_table), (self.endurance, bench_path.endurance_text),
                   (self.bandwidth, bench_path.bandwidth_table), (self.stages, bench_stages.stage_tables),
-                  (self.device, _device_text), (self.tracking, bench_tracking.table), (self.render, bench_render.format_table),
+                  (self.distilled, _distilled_text), (self.device, _device_text),
+                  (self.tracking, bench_tracking.table), (self.render, bench_render.format_table),
                   (self.growth, bench_render.growth_text), (self.peers, bench_peers.peer_table),
                   (self.creation, bench_creation.creation_table))
         return ((found, table(found) if found else '') for found, table in tables)
@@ -159,7 +161,19 @@ class _Bench:
         device = bench_device(self._avatar, self._head)
         if device is None:
             self.notes.append('GPU driver: not measured, as PyTorch sees no CUDA device.')
-        return {'stages': tuple(rows), 'device': device}
+        return {'stages': tuple(rows), 'distilled': self._distilled(), 'device': device}
+
+    def _distilled(self):
+        """What the avatar loses and gains when its dynamic decoder becomes linear; None for one without."""
+        from sega_ros.avatar.distil import distil
+        from sega_ros.evaluation.bench_stages import one_thread
+        from sega_ros.models.frame_decoder import Branch
+
+        if not isinstance(self._avatar.branch, Branch):
+            self.notes.append('Distilled driver: not measured, as the avatar has no dynamic decoder.')
+            return None
+        with one_thread():
+            return distil(self._avatar, self._head)[1]
 
     def tracking(self, progress: Callable[[float], None]) -> dict:
         from sega_ros.evaluation.bench_tracking import bench_tracking
@@ -218,6 +232,12 @@ def write_results(report: BenchReport, directory: Path) -> list[Path]:
     for name, data in files.items():
         atomic_write(directory / name, data)
     return [directory / name for name in files]
+
+
+def _distilled_text(found) -> str:
+    return (f'Distilled to {found.bases} linear images: {found.ms_after:.1f} ms to bind a frame for {found.ms_before:.1f}, '
+            f'{found.psnr:.1f} dB against the full decoder\'s pictures where the face moves ({found.static_psnr:.1f} dB when the '
+            'mesh alone moves)')
 
 
 def _device_text(found) -> str:

@@ -138,7 +138,7 @@ class _Loop:
         """Run the VAE's part on this frame's mesh; drawing has emptied the processor's caches, as in the running path."""
         with torch.inference_mode():
             start = time.perf_counter()
-            self._vae(self.driver._decoder._offsets)
+            self._vae(self.driver._decoder.offsets.values)
             return time.perf_counter() - start
 
 
@@ -164,13 +164,13 @@ def stage_timing(
 def driver_and_vae(avatar, head) -> tuple[AvatarDriver, Callable | None]:
     """Make a driver, and its graph once more with the displacement as the only result: what that doesn't need is gone."""
     made: list[tuple[nn.Module, torch.Tensor]] = []
-    capture = frame_decoder._captured
+    capture = frame_decoder.captured
 
     def keep(module: nn.Module, example: torch.Tensor):
         made.append((module, example))
         return capture(module, example)
 
-    with replaced(frame_decoder, '_captured', keep):
+    with replaced(frame_decoder, 'captured', keep):
         driver = AvatarDriver(avatar, head)
     if not made:  # an avatar without a dynamic branch
         return driver, None

@@ -193,7 +193,8 @@ def test_create_refuses_a_photo_without_a_face(capsys, tmp_path):
 
 def test_fewer_splats(capsys, tmp_path, stored):
     for detail in ((), ('--detail', '500')):
-        status, *_ = run(capsys, 'render', 'plain', '--dir', stored, '--size', '96', '--out', tmp_path / f'{len(detail)}.png', *detail)
+        out = tmp_path / f'{len(detail)}.png'
+        status, *_ = run(capsys, 'render', 'plain', '--dir', stored, '--size', '96', '--out', out, *detail)
         assert status == 0
     assert (read_image(tmp_path / '0.png') != read_image(tmp_path / '2.png')).any()
 

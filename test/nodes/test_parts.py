@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sega_ros.errors import BusyError, ErrorCode, NoFaceError
-from sega_ros.nodes import memory
+from sega_ros.io import memory
 from sega_ros.nodes.answers import answer, shorten
 from sega_ros.nodes.calibration import calibration_duration
 from sega_ros.nodes.core import AvatarRecord
