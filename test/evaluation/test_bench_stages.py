@@ -71,9 +71,9 @@ def test_percentiles_of_known_times():
 
 
 def test_the_vae_is_cut_out_of_the_very_graph(avatar, head):
-    capture = frame_decoder._captured
+    capture = frame_decoder.captured
     driver, vae = driver_and_vae(avatar, head)
-    assert frame_decoder._captured is capture
+    assert frame_decoder.captured is capture
     offsets = (0.003 * torch.randn(1, 3, 48, 48)).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         _, _, displacement = driver._decoder._branch(offsets)
