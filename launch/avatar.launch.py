@@ -39,6 +39,9 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         'view': ('', 'frontal, follow, input or free; empty: as in params_file'),
         'device': ('auto', 'Where to render: auto, cpu or cuda'),
         'source': ('camera', 'camera: track the images here; expression: render what another machine tracked'),
+        'render': ('true', 'Draw the avatar; false: only track the images, for a robot that draws it'),
+        'builder': ('true', 'Start the avatar builder; false: a robot that fetches its avatars from the operator'),
+        'display': ('false', 'Show the avatar full screen on the screen of this machine'),
         'avatar_dir': ('', "Directory of the avatars; empty: the user's data directory"),
         'quality': ('', 'preview, standard or high; empty: as in params_file'),
         'consent': ('', 'What the person on the photo agreed to; stored with the avatar'),
@@ -85,18 +88,25 @@ def make_nodes(context: LaunchContext) -> list:
     topic = 'image' if plays else camera.removesuffix(COMPRESSED)
     transport = 'compressed' if camera.endswith(COMPRESSED) and not plays else 'raw'
 
+    # A robot has the operator's avatars, and no photos.
+    creates = IfCondition(LaunchConfiguration('builder')).evaluate(context)
     builder = LifecycleNode(
         name='avatar_builder', executable='avatar_builder', **common,
         parameters=[params_file, given(context, 'photo', 'avatar_id', 'avatar_dir', 'quality', 'consent')])
     avatar_id = given(context, 'avatar_id')
     if LaunchConfiguration('photo').perform(context) and not avatar_id:
         avatar_id = {'avatar_id': 'default'}
-    driver = LifecycleNode(
-        name='avatar_driver', executable='avatar_driver', **common,
+    draws = IfCondition(LaunchConfiguration('render')).evaluate(context)
+    driver = LifecycleNode(  # a name of its own, as both ends may see each other's nodes
+        name='avatar_driver' if draws else 'avatar_tracker', executable='avatar_driver', **common,
         remappings=[('image', topic), ('image/compressed', topic + COMPRESSED)],
         parameters=[params_file, given(context, 'view', 'device', 'source', 'avatar_dir'), avatar_id,
-                    {'image_transport': transport}])
-    actions = [builder, driver, *started(builder), *started(driver)]
+                    {'image_transport': transport, 'render': draws}])
+    actions = [driver, *started(driver)]
+    if creates:
+        actions = [builder, *started(builder), *actions]
+    if IfCondition(LaunchConfiguration('display')).evaluate(context):
+        actions.append(Node(name='avatar_display', executable='avatar_display', **common, parameters=[params_file]))
     if plays:
         clip = camera if camera.isdigit() else str(Path(camera).expanduser())
         actions.append(Node(name='image_source', executable='image_source', **common,

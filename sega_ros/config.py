@@ -19,7 +19,7 @@ KINDS = (bool, int, float, str)
 
 
 def option(default, description: str, *, unit: str = '', bounds: tuple[float, float] | None = None,
-           choices: tuple[str, ...] = (), read_only: bool = False) -> Any:
+           choices: tuple[str | int, ...] = (), read_only: bool = False) -> Any:
     """Return a dataclass field that carries what users need to know of an option.
 
     `bounds` are inclusive; `read_only` means that a running node does not let it change.
@@ -38,7 +38,7 @@ class Option:
     description: str = ''
     unit: str = ''
     bounds: tuple[float, float] | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str | int, ...] = ()
     read_only: bool = False
 
     @property
@@ -48,7 +48,7 @@ class Option:
         if self.bounds:
             notes.append(f'{self.bounds[0]:g} to {self.bounds[1]:g}')
         if self.choices:
-            notes.append(' | '.join(choice or "''" for choice in self.choices))
+            notes.append(' | '.join(str(choice) or "''" for choice in self.choices))
         return self.description + (f' ({"; ".join(notes)})' if notes else '')
 
     def check(self, value: Any) -> Any:

@@ -127,6 +127,19 @@ class AvatarStore:
             raise AvatarExistsError(self._taken(avatar_id)) from e
         return self._entry(path)
 
+    def take_in(self, avatar_id: str, path: Path, data: bytes) -> StoredAvatar:
+        """Store `data`, the bytes of the file `path`, if they are an avatar; an older one is replaced.
+
+        Raises:
+            AvatarDamagedError: they are not; an older avatar stays.
+            StorageError: as `save`.
+        """
+        from sega_ros.avatar.avatar import tensors_to_avatar
+
+        tensors_to_avatar(*load_tensors(path, MAX_AVATAR_BYTES))
+        atomic_write(self.path(avatar_id), data, mode=_FILE_MODE)
+        return self._entry(self.path(avatar_id))
+
     def load(self, avatar_id: str) -> 'Avatar':
         """Return the avatar stored under `avatar_id`.
 

@@ -5,7 +5,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
@@ -14,7 +16,7 @@ from rclpy.parameter import Parameter
 from sega_ros.avatar.detail import DetailControl
 from sega_ros.avatar.idle import IdleConfig
 from sega_ros.config import option
-from sega_ros.errors import AvatarNotFoundError, ConfigError, NotActiveError, SegaError
+from sega_ros.errors import AvatarNotFoundError, CancelledError, ConfigError, NotActiveError, SegaError
 from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer
@@ -22,6 +24,7 @@ from sega_ros.nodes.calibration import Calibration, calibration_duration
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.expressions import check_names
+from sega_ros.nodes.fetch import AvatarFetch
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
@@ -41,6 +44,9 @@ class DriverConfig:
 
     source: str = option('camera', "Where expressions come from: tracked on this node's camera images, or received",
                          choices=('camera', 'expression'), read_only=True)
+    render: bool = option(True, 'Draw the avatar; without, images are tracked for another machine and nothing is decoded',
+                          read_only=True)
+    fetch: bool = option(True, 'Fetch avatars that another machine lists and that are not stored here')
     image_transport: str = option('raw', 'Kind of camera images: `image` or `image/compressed`',
                                   choices=('raw', 'compressed'), read_only=True)
     avatar_dir: str = option('', "Directory of the avatars; '' is the user's data directory", read_only=True)
@@ -80,12 +86,15 @@ class Frame:
     size: tuple[int, int] | None  # (H, W) of the camera image
     puppet: Puppet
     outputs: Outputs
+    sent: bool = True  # False: nobody sent it, it fills a gap
     bound: Any = None  # what the puppet made of it, ready to be drawn
     seconds: float = 0.0  # that this took
 
 
 def check_config(config: DriverConfig) -> None:
     """Raise ConfigError unless the parameters fit together."""
+    if config.source == 'expression' and not config.render:
+        raise ConfigError('render: false with source: expression leaves nothing to do; draw the avatar, or track a camera')
     check_names('', '', config.camera_frame_id)
     if config.view == 'input' and config.source != 'camera':
         raise ConfigError('view: input shows the avatar as the tracked camera sees it and needs source: camera; use '
@@ -98,7 +107,7 @@ def check_config(config: DriverConfig) -> None:
 
 def make_core(config: DriverConfig) -> Driver:
     """Return the real core."""
-    return SegaDriver(config.avatar_dir, config.head, config.device, config.driver_identity)
+    return SegaDriver(config.avatar_dir, config.head, config.device, config.driver_identity, render=config.render)
 
 
 class AvatarDriver(ManagedNode):
@@ -123,7 +132,8 @@ class AvatarDriver(ManagedNode):
         self._binder: Worker[Frame] | None = None
         self._drawer: Worker[Frame] | None = None
         self._loader: Worker[str] | None = None
-        self._loading = threading.Lock()
+        self._fetch: AvatarFetch | None = None
+        self._loading, self._fetching = threading.Lock(), threading.Lock()
         self._entities: list[tuple[Callable, object]] = []
         self.statistics = FrameStatistics()
         self._diagnostics = Diagnostics(self, self.status, self.group)
@@ -135,7 +145,8 @@ class AvatarDriver(ManagedNode):
         config = self.settings.load()
         self._core = self._make_core(config)
         check_names(self._core.head_model, self._core.head_model_version)
-        self._outputs = Outputs(self, expressions=config.source == 'camera')
+        self._outputs = Outputs(self, expressions=config.source == 'camera', images=config.render)
+        self._fetch = AvatarFetch(self, self._core, self.group)
         avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
                                            callback_group=self.group)
         select = self.create_service(SelectAvatar, '~/select_avatar', in_thread(self, self.on_select),
@@ -148,8 +159,9 @@ class AvatarDriver(ManagedNode):
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
                                       render=self._hand_over, failed=self._frame_failed)
         else:
-            self._input = ExpressionInput(self, self.statistics, render=self._hand_over, failed=self._frame_failed,
-                                          puppet=lambda: self._puppet)
+            self._input = ExpressionInput(
+                self, self.settings, self.statistics, render=self._hand_over, fill_in=partial(self._hand_over, sent=False),
+                failed=self._frame_failed, puppet=lambda: self._puppet)
 
     def activate(self) -> None:
         """Load the avatar when there is one, and start to listen."""
@@ -187,7 +199,9 @@ class AvatarDriver(ManagedNode):
         self._entities, self._input = [], None
         if self._outputs is not None:
             self._outputs.destroy()
-        self._outputs = self._core = self._puppet = None
+        if self._fetch is not None:
+            self._fetch.destroy()
+        self._outputs = self._fetch = self._core = self._puppet = None
 
     # --- which avatar -----------------------------------------------------------------------------------------------
 
@@ -231,6 +245,10 @@ class AvatarDriver(ManagedNode):
             loader.put(wanted.id)
 
     def _load(self, avatar_id: str) -> Puppet:
+        listed, fetch = next((a for a in self._list if a.id == avatar_id), None), self._fetch
+        if listed is not None and fetch is not None and self.settings.value.fetch and fetch.needed(listed):
+            with self._fetching:
+                fetch(listed, self._has_other_work)
         with self._loading:
             if self._core is None:
                 raise NotActiveError(f'{self.get_name()} is being cleaned up')
@@ -240,7 +258,12 @@ class AvatarDriver(ManagedNode):
         return puppet
 
     def _load_logged(self, avatar_id: str) -> None:
-        self._load(avatar_id)
+        with suppress(CancelledError):  # there is something newer to load, or the node stops
+            self._load(avatar_id)
+
+    def _has_other_work(self) -> bool:
+        loader = self._loader
+        return not self.active or loader is None or loader.waiting
 
     def _load_failed(self, error: Exception) -> None:
         self._avatar_problem = f"the wanted avatar can't be driven: {error}"
@@ -248,7 +271,8 @@ class AvatarDriver(ManagedNode):
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
-    def _hand_over(self, message: FlameExpression, expression: Expression, size: tuple[int, int] | None) -> bool:
+    def _hand_over(self, message: FlameExpression, expression: Expression, size: tuple[int, int] | None, *,
+                   sent: bool = True) -> bool:
         """Pass an expression on to be rendered and return whether it is needed.
 
         `size` (H, W) is the camera image's, if there is one.
@@ -256,7 +280,7 @@ class AvatarDriver(ManagedNode):
         outputs, puppet = self._outputs, self._puppet
         if self._drawer is None or outputs is None or puppet is None or not outputs.images_wanted:
             return False
-        frame = Frame(message.header.stamp, expression, size, puppet, outputs)
+        frame = Frame(message.header.stamp, expression, size, puppet, outputs, sent)
         if (binder := self._binder) is not None:
             binder.put(frame)
         else:
@@ -287,7 +311,8 @@ class AvatarDriver(ManagedNode):
         frame.outputs.publish_image(image, frame.bound.camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
                                     jpeg_quality=config.jpeg_quality)
         self.statistics.published(self.get_clock().now().nanoseconds, frame.expression.stamp_ns)
-        self._frame_problem = ''
+        if frame.sent:
+            self._frame_problem = ''
 
     def _frame_failed(self, error: Exception) -> None:
         if not self.context.ok():  # the process ends; publishers are closed under the workers
@@ -334,9 +359,9 @@ class AvatarDriver(ManagedNode):
             return WARN, 'not active'
         if problem := self._avatar_problem or self._frame_problem:
             return ERROR, problem
-        if puppet is None:
-            wanted = self.settings.value.avatar_id
-            return WARN, f'waiting for avatar {wanted!r}' if wanted else 'waiting for an avatar'
+        wanted, fetching = self.settings.value.avatar_id, self._fetch.state if self._fetch else ''
+        if fetching or puppet is None:
+            return WARN, fetching or (f'waiting for avatar {wanted!r}' if wanted else 'waiting for an avatar')
         if math.isnan(silence) or silence > SILENT_AFTER:
             since = 'yet' if math.isnan(silence) else f'for {silence:.1f} s'
             topic = self._input.topic if self._input else 'the input'

@@ -113,6 +113,12 @@ class Driver(Protocol):
     def make_tracker(self) -> Tracker:
         """Return a new tracker."""
 
+    def stored_sha256(self, avatar_id: str) -> str:
+        """Return the checksum of a stored avatar's file; '' when there is none that can be read."""
+
+    def receive(self, avatar_id: str, *, size: int, sha256: str) -> Any:
+        """Return what takes the parts of a file from another machine (`avatar.receive.IncomingAvatar`)."""
+
 
 def _record(store, entry) -> AvatarRecord:
     m = entry.metadata
@@ -194,12 +200,18 @@ class SegaBuilder:
 class SegaPuppet:
     """`Puppet` of a stored avatar."""
 
-    def __init__(self, record: AvatarRecord, avatar, head, device: str) -> None:
-        """Prepare `avatar` for rendering and render one neutral frame, so that the first real one is not late."""
+    def __init__(self, record: AvatarRecord, avatar, head, device: str, *, render: bool = True) -> None:
+        """Prepare `avatar` for rendering and render one neutral frame, so that the first real one is not late.
+
+        Without `render` it is there for the tracker's sake only.
+        """
         from sega_ros.avatar.device_drive import open_driver
         from sega_ros.avatar.idle import neutral_expression
 
         self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
+        self.splats = 0
+        if not render:
+            return
         self._driver = open_driver(avatar, head, device=device)
         self.splats = self._driver.detail
         self.draw(self.bind(neutral_expression(head.n_expression, head.name, head.version), ViewRequest('frontal', (512, 512))))
@@ -293,7 +305,7 @@ class SegaTracker:
 class SegaDriver:
     """`Driver` on a directory of avatars."""
 
-    def __init__(self, directory: str, head: str, device: str, driver_identity: str) -> None:
+    def __init__(self, directory: str, head: str, device: str, driver_identity: str, *, render: bool = True) -> None:
         """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
         import torch
 
@@ -303,6 +315,7 @@ class SegaDriver:
         torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
         self.store = AvatarStore(Path(directory) if directory else None)
         self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
+        self._render = render
         self._loaded: SegaPuppet | None = None
         self.head_model, self.head_model_version = self.head.name, self.head.version
 
@@ -314,7 +327,7 @@ class SegaDriver:
         """Load an avatar; see `AvatarStore.load` for the errors."""
         avatar = self.store.load(avatar_id)
         record = _record(self.store, self.store.info(avatar_id))
-        self._loaded = SegaPuppet(record, avatar, self.head, self.device)
+        self._loaded = SegaPuppet(record, avatar, self.head, self.device, render=self._render)
         return self._loaded
 
     def make_tracker(self) -> Tracker:
@@ -322,3 +335,18 @@ class SegaDriver:
         from sega_ros.tracking.embedding import landmark_embedding
 
         return SegaTracker(self.head, landmark_embedding(self.head), self._identity, lambda: self._loaded)
+
+    def stored_sha256(self, avatar_id: str) -> str:
+        """Return the checksum of a stored avatar's file; '' when there is none that can be read."""
+        from sega_ros.errors import AvatarDamagedError, AvatarNotFoundError
+
+        try:
+            return self.store.sha256(avatar_id)
+        except (AvatarNotFoundError, AvatarDamagedError):
+            return ''
+
+    def receive(self, avatar_id: str, *, size: int, sha256: str):
+        """Return what takes the parts of a file from another machine; see `IncomingAvatar` for the errors."""
+        from sega_ros.avatar.receive import IncomingAvatar
+
+        return IncomingAvatar(self.store, avatar_id, size=size, sha256=sha256)

@@ -1,13 +1,15 @@
 """The two sources of expressions: a camera that this node tracks, or messages of another machine."""
 
 import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import CompressedImage, Image
 
-from sega_ros.avatar.idle import FaceHold
+from sega_ros.avatar.idle import FaceHold, idle_expression
 from sega_ros.errors import BusyError, SegaError
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
@@ -26,6 +28,10 @@ from sega_ros.types import FlameExpression as Expression
 # message, what a receiver of that message reads from it, (H, W) of the camera image; returns whether it is rendered
 Render = Callable[[FlameExpression, Expression, tuple[int, int] | None], bool]
 Failed = Callable[[Exception], None]
+# Seconds without a message after which the link counts as cut: six frames at 30 Hz; or so many times what usually lies between.
+SILENCE, MISSED = 0.2, 3.0
+IDLE_RATE = 30.0  # pictures per second then
+_PAUSE = 5.0  # seconds: more is no stream's interval, but a cut
 
 
 class CameraInput:
@@ -143,17 +149,29 @@ class CameraInput:
 
 
 class ExpressionInput:
-    """Receives expressions that another machine tracked."""
+    """Receives expressions that another machine tracked.
 
-    def __init__(self, node: ManagedNode, statistics: FrameStatistics, *, render: Render, failed: Failed,
-                 puppet: Callable[[], Puppet | None]) -> None:
-        self._node, self._statistics, self._render, self._failed = node, statistics, render, failed
-        self._puppet = puppet
+    While none come (the link is cut), the last is held, eased to neutral and followed by idle blinks, as for a lost face.
+    """
+
+    def __init__(self, node: ManagedNode, parameters: Parameters, statistics: FrameStatistics, *, render: Render,
+                 fill_in: Render, failed: Failed, puppet: Callable[[], Puppet | None]) -> None:
+        """`fill_in` is `render` for frames that nobody sent."""
+        self._node, self._parameters, self._statistics = node, parameters, statistics
+        self._render, self._fill_in, self._failed, self._puppet = render, fill_in, failed, puppet
         self.topic = node.resolve_topic_name('expression')
         self._reader: Reader | None = None
+        self._filler: threading.Thread | None = None
+        self._heard = threading.Condition()
+        self._last: tuple[Expression, float] | None = None  # and when it came, by the monotonic clock
+        self._interval = 0.0  # seconds between messages, smoothed
+        self._listening = False
 
     def start(self) -> None:
         """Listen from now on."""
+        self._last, self._interval, self._listening = None, 0.0, True
+        self._filler = threading.Thread(target=self._fill, name='silence', daemon=True)
+        self._filler.start()
         self._reader = Reader(self._node, FlameExpression, 'expression', self._on_expression, qos.expression(),
                               failed=self._failed)
 
@@ -162,6 +180,32 @@ class ExpressionInput:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        with self._heard:
+            self._listening = False
+            self._heard.notify()
+        if self._filler is not None:
+            self._filler.join()
+            self._filler = None
+
+    def _fill(self) -> None:
+        """Make expressions of the time in which none come."""
+        while True:
+            with self._heard:
+                last, patience = self._last, max(SILENCE, MISSED * self._interval)
+                silence = time.monotonic() - last[1] if last else 0.0
+                self._heard.wait(None if last is None else max(patience - silence, 1 / IDLE_RATE))
+                if not self._listening:
+                    return
+                silence = time.monotonic() - last[1] if last else 0.0
+                if last is None or last is not self._last or silence < patience:
+                    continue
+            try:
+                stamp, config = last[0].stamp_ns + round(silence * 1e9), self._parameters.value.idle
+                config = replace(config, hold=max(config.hold, patience))
+                idle = expression_to_message(idle_expression(last[0], stamp, config))
+                self._fill_in(idle, message_to_expression(idle), None)
+            except Exception as error:  # one bad frame must not end the filling
+                self._failed(error)
 
     def _on_expression(self, message: FlameExpression) -> None:
         self._statistics.received(self._node.get_clock().now().nanoseconds)
@@ -169,5 +213,11 @@ class ExpressionInput:
         puppet = self._puppet()
         if puppet is not None:
             check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version, puppet.n_expression)
+        now = time.monotonic()
+        with self._heard:
+            if self._last is not None and (passed := now - self._last[1]) < _PAUSE:
+                self._interval += 0.2 * (passed - self._interval) if self._interval else passed
+            self._last = expression, now
+            self._heard.notify()
         if not self._render(message, expression, None):
             self._statistics.unwanted()

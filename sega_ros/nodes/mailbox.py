@@ -30,6 +30,12 @@ class Mailbox(Generic[Item]):
             item, self._item = self._item, None
             return item
 
+    @property
+    def full(self) -> bool:
+        """Whether an item waits to be taken."""
+        with self._changed:
+            return self._item is not None
+
     def close(self) -> bool:
         """Let `take` return None from now on; return whether an item was left inside."""
         with self._changed:
@@ -56,6 +62,11 @@ class Worker(Generic[Item]):
         """Hand over an item; never waits."""
         if self._mailbox.put(item):
             self._dropped()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is another item to be handled after the one at hand."""
+        return self._mailbox.full
 
     def stop(self, timeout: float = 10.0) -> None:
         """Finish the item at hand and end the thread."""

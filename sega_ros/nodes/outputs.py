@@ -2,7 +2,8 @@
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from rclpy.lifecycle import Node
+from rclpy.lifecycle import LifecyclePublisher, Node
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sega_ros.msg import FlameExpression
@@ -14,25 +15,30 @@ from sega_ros.types import Camera
 class Outputs:
     """Lifecycle publishers of avatar images, their camera, and (with a camera) expressions."""
 
-    def __init__(self, node: Node, *, expressions: bool) -> None:
+    def __init__(self, node: Node, *, expressions: bool, images: bool = True) -> None:
         self._node = node
-        self._image = node.create_lifecycle_publisher(Image, 'avatar/image', qos.newest())
-        self._jpeg = node.create_lifecycle_publisher(CompressedImage, 'avatar/image/compressed', qos.newest())
-        self._camera_info = node.create_lifecycle_publisher(CameraInfo, 'avatar/camera_info', qos.newest())
-        self._expression = None
-        if expressions:
-            self._expression = node.create_lifecycle_publisher(FlameExpression, 'expression', qos.expression())
+        self._publishers: list[LifecyclePublisher] = []
+
+        def publisher(kind: type, topic: str, profile: QoSProfile) -> LifecyclePublisher:
+            self._publishers.append(node.create_lifecycle_publisher(kind, topic, profile))
+            return self._publishers[-1]
+
+        self._images = images
+        if images:
+            self._image = publisher(Image, 'avatar/image', qos.newest())
+            self._jpeg = publisher(CompressedImage, 'avatar/image/compressed', qos.newest())
+            self._camera_info = publisher(CameraInfo, 'avatar/camera_info', qos.newest())
+        self._expression = publisher(FlameExpression, 'expression', qos.expression()) if expressions else None
 
     def destroy(self) -> None:
         """Withdraw the publishers."""
-        for publisher in (self._image, self._jpeg, self._camera_info, self._expression):
-            if publisher is not None:
-                self._node.destroy_lifecycle_publisher(publisher)
+        for publisher in self._publishers:
+            self._node.destroy_lifecycle_publisher(publisher)
 
     @property
     def images_wanted(self) -> bool:
         """Whether somebody subscribes to the avatar's images."""
-        return self._image.get_subscription_count() + self._jpeg.get_subscription_count() > 0
+        return self._images and self._image.get_subscription_count() + self._jpeg.get_subscription_count() > 0
 
     @property
     def expressions_wanted(self) -> bool:

@@ -160,3 +160,9 @@ class FakeDriver:
 
     def make_tracker(self):
         return self.tracker
+
+    def stored_sha256(self, avatar_id):
+        return self.records[avatar_id].sha256 if avatar_id in self.records else ''
+
+    def receive(self, avatar_id, *, size, sha256):
+        raise AvatarNotFoundError(f'no avatar {avatar_id!r}')  # nothing comes from elsewhere

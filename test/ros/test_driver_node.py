@@ -255,6 +255,45 @@ def test_source_expression(world):
     assert answer.error_code == ErrorCode.BAD_REQUEST
 
 
+def sender(world, rig):
+    publisher = world.helper.create_publisher(FlameExpression, 'expression', qos.expression())
+    world.wait(lambda: publisher.get_subscription_count(), 'subscription')
+    return lambda value, stamp: publisher.publish(expression_to_message(seen(value, stamp)))
+
+
+def test_a_cut_link_holds_then_eases_to_neutral_and_comes_back(world):
+    parameters = {'source': 'expression', 'idle.hold': 0.3, 'idle.ease': 0.2}
+    rig = Rig(world, record('ann'), parameters=parameters, topic='')
+    rig.loaded()
+    send = sender(world, rig)
+    for k in range(8):
+        send(0.4, 33_000_000 * k)
+        time.sleep(0.033)
+    last = 33_000_000 * 7
+    after = world.wait(lambda: [m for m in rig.images if stamp_to_ns(m.header.stamp) > last + 900_000_000], 'idle pictures')
+    drawn = {stamp_to_ns(m.header.stamp) - last: jaw(m) for m in rig.images if stamp_to_ns(m.header.stamp) > last}
+    assert all(v == 102 for t, v in drawn.items() if t < 290_000_000), 'held'
+    assert any(t < 290_000_000 for t in drawn) and any(0 < v < 102 for v in drawn.values())
+    assert jaw(after[0]) == 0, 'neutral'
+    assert 15 < len(drawn) < 60, 'thirty a second'
+    send(0.2, 5_000_000_000)
+    back = world.wait(lambda: [m for m in rig.images if stamp_to_ns(m.header.stamp) == 5_000_000_000], 'the link again')
+    assert jaw(back[0]) == 51
+
+
+def test_a_slow_stream_is_no_cut(world):
+    rig = Rig(world, record('ann'), parameters={'source': 'expression', 'idle.hold': 0.1}, topic='')
+    rig.loaded()
+    send = sender(world, rig)
+    for k in range(6):
+        send(0.4, 400_000_000 * k)
+        time.sleep(0.4)
+    world.wait(lambda: len(rig.images) >= 6, 'frames')
+    stamps = [stamp_to_ns(m.header.stamp) for m in rig.images]
+    assert {400_000_000 * k for k in range(6)} <= set(stamps)
+    assert all(s % 400_000_000 == 0 for s in stamps if s > 800_000_000), 'nothing in between once the rate is known'
+
+
 def test_views_are_live_parameters(world, rig):
     rig.node.set_parameters([Parameter('view', value='free'), Parameter('yaw', value=0.5)])
     rig.frame(1)
@@ -262,6 +301,22 @@ def test_views_are_live_parameters(world, rig):
     rig.node.set_parameters([Parameter('view', value='input')])
     message = rig.frame(2)
     assert (message.height, message.width) == rig.camera.size
+
+
+def test_an_operator_draws_nothing(world):
+    rig = Rig(world, record('ann'), parameters={'render': False}, listen=False)
+    rig.matched()
+    rig.loaded()
+    expressions = world.collect(FlameExpression, 'expression', qos.expression())
+    world.wait(lambda: rig.node._outputs.expressions_wanted, 'the listener')
+    rig.camera.send(102)
+    world.wait(lambda: expressions, 'an expression')
+    assert rig.core.views == [] and not world.helper.get_publishers_info_by_topic('/avatar/image')
+
+
+def test_neither_tracking_nor_drawing_is_refused(world):
+    node = world.add(AvatarDriver, {**SMALL, 'source': 'expression', 'render': False}, core=lambda _: FakeDriver())
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
 
 
 def test_detail_gives_way_to_the_frame_time(world, rig):

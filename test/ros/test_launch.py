@@ -8,17 +8,22 @@ import pytest
 pytest.importorskip('launch_ros')
 
 from launch import LaunchContext
+from launch.actions import IncludeLaunchDescription
 from launch_ros.actions import LifecycleNode, Node
 
-PATH = Path(__file__).resolve().parent.parent.parent / 'launch' / 'avatar.launch.py'
+FOLDER = Path(__file__).resolve().parent.parent.parent / 'launch'
+
+
+def loaded_file(name):
+    spec = importlib.util.spec_from_file_location(f'{name}_launch', FOLDER / f'{name}.launch.py')
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
 
 
 @pytest.fixture
 def module():
-    spec = importlib.util.spec_from_file_location('avatar_launch', PATH)
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
+    return loaded_file('avatar')
 
 
 def nodes(module, **arguments):
@@ -45,3 +50,16 @@ def test_an_image_source_plays_devices_and_clips(module, camera, count):
 
 def test_the_whole_description_loads(module):
     assert module.generate_launch_description().entities
+
+
+def test_an_operator_does_not_draw_and_a_robot_creates_nothing(module):
+    assert len(nodes(module, source='camera', render='false')) == 2
+    assert len(nodes(module, source='expression', builder='false')) == 1
+    assert len(nodes(module, source='expression', builder='false', display='true')) == 2
+
+
+@pytest.mark.parametrize('name', ['operator', 'robot'])
+def test_both_ends_are_the_one_description(module, name):
+    *_, include = loaded_file(name).generate_launch_description().entities
+    assert isinstance(include, IncludeLaunchDescription)
+    assert {key for key, _ in include.launch_arguments} <= {a.name for a in module.declare_arguments()}

@@ -9,6 +9,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from sensor_msgs.msg import Image
 
 from sega_ros.nodes.avatar_builder import AvatarBuilder
+from sega_ros.nodes.avatar_display import AvatarDisplay
 from sega_ros.nodes.avatar_driver import AvatarDriver
 
 POLICY = Path(__file__).resolve().parent.parent.parent / 'config' / 'sros2_policy.xml'
@@ -37,8 +38,15 @@ def used(helper, node):
             names(helper.get_service_names_and_types_by_node(node, '/')))
 
 
-def run(world, kind, core, parameters=None):
-    node = world.add(kind, parameters, core=lambda _: core)
+def requested(helper, node):
+    """Return the services that a node calls, and those that the policy lets it call."""
+    profile, = (p for p in ElementTree.parse(POLICY).getroot().iter('profile') if p.get('node') == node)
+    return ({name for name, _ in helper.get_client_names_and_types_by_node(node, '/')},
+            {f'/{n.text}' for n in profile.findall('services[@request]/service')})
+
+
+def run(world, kind, core, parameters=None, **kwargs):
+    node = world.add(kind, parameters, core=lambda _: core, **kwargs)
     assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
     world.wait(lambda: f'/{node.get_name()}/get_state' in used(world.helper, node.get_name())[2], 'discovery')
     return node.get_name()
@@ -59,6 +67,23 @@ def test_driver(world, parameters):
     assert published == may_publish - optional
     assert subscribed <= may_subscribe
     assert services == may_reply
+    calls, may_call = requested(world.helper, name)
+    assert calls == may_call == {'/get_avatar'}
+
+
+def test_tracker(world):
+    name = run(world, AvatarDriver, FakeDriver(), {'render': False}, cli_args=['--ros-args', '-r', '__node:=avatar_tracker'])
+    assert name == 'avatar_tracker'
+    published, subscribed, services = world.wait(
+        lambda: (u := used(world.helper, name)) and len(u[1]) == 2 and u, 'both subscriptions')
+    may_publish, may_subscribe, may_reply = allowed(name)
+    assert published == may_publish and services == may_reply and subscribed <= may_subscribe
+
+
+def test_display(world, monkeypatch):
+    monkeypatch.setenv('SDL_VIDEODRIVER', 'dummy')
+    world.add(AvatarDisplay, {'fullscreen': False})
+    world.wait(lambda: used(world.helper, 'avatar_display') == allowed('avatar_display'), 'the names of the policy')
 
 
 def test_an_unlisted_name_would_be_seen(world):
