@@ -11,11 +11,13 @@ import yaml
 
 from sega_ros import config
 from sega_ros.nodes.avatar_builder import BuilderConfig
+from sega_ros.nodes.avatar_display import DisplayConfig
 from sega_ros.nodes.avatar_driver import DriverConfig, check_config
 from sega_ros.nodes.image_source import SourceConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-NODES = {'avatar_builder': BuilderConfig, 'avatar_driver': DriverConfig, 'image_source': SourceConfig}
+NODES = {'avatar_builder': BuilderConfig, 'avatar_driver': DriverConfig, 'avatar_tracker': DriverConfig,
+         'avatar_display': DisplayConfig, 'image_source': SourceConfig}
 NAMESPACE = '{http://www.eprosima.com}'
 
 
@@ -37,7 +39,7 @@ def test_shipped_yaml_fits_the_nodes(path):
     for key, section in content.items():
         name = key.removeprefix('/**/')
         values = config.from_dict(NODES[name], section['ros__parameters'])
-        if name == 'avatar_driver':
+        if NODES[name] is DriverConfig:
             check_config(values)
 
 

