@@ -72,7 +72,8 @@ def test_the_file_is_small_and_says_the_same(made, head):
     loaded = tensors_to_avatar(tensors, metadata)
     assert isinstance(loaded.branch, Distilled)
     a, b = (AvatarDriver(x, head).render(AvatarDriver(small, head).neutral(), View(size=(128, 128))) for x in (small, loaded))
-    assert np.abs(a.astype(int) - b).max() <= 8 and np.abs(a.astype(int) - b).mean() < 0.2
+    # Half precision: neighbours of almost the same depth may change places.
+    assert -10 * np.log10((((a.astype(float) - b) / 255) ** 2).mean()) > 45
     assert type(open_driver(loaded, head, device='cuda')) is AvatarDriver, 'nothing to put on a GPU'
 
 
