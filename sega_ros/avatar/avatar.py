@@ -69,13 +69,20 @@ def _pack(maps: GaussianMap, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _unpack(texels: np.ndarray, rows: np.ndarray, size: int, empty: np.ndarray) -> GaussianMap:
-    packed, texels = np.tile(empty, (size * size, 1)), texels.astype(np.int64)
+    texels = texels.astype(np.int64)
     if len(texels) and not (0 <= texels.min() and texels.max() < size * size):
         raise ValueError(f'texels: wanted 0 to {size * size - 1}, found {texels.min()} to {texels.max()}')
-    packed[texels] = rows
-    parts = torch.from_numpy(packed.reshape(size, size, -1)).split(list(_CHANNELS.values()), -1)
-    values = dict(zip(_CHANNELS, parts, strict=True))
-    return GaussianMap(**{k: v.squeeze(-1) if k == 'opacity' else v.contiguous() for k, v in values.items()})
+    maps = filled_maps(size, empty)
+    for (name, width), values in zip(_CHANNELS.items(), np.split(rows, np.cumsum(list(_CHANNELS.values()))[:-1], 1), strict=True):
+        getattr(maps, name).view(size * size, width)[texels] = torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    return maps
+
+
+def filled_maps(size: int, values: np.ndarray) -> GaussianMap:
+    """Maps [size, size, ...] of one's own that hold `values` [14] everywhere."""
+    parts = torch.from_numpy(values).expand(size, size, -1).split(list(_CHANNELS.values()), -1)
+    return GaussianMap(**{k: part[..., 0].clone() if k == 'opacity' else part.clone()
+                          for k, part in zip(_CHANNELS, parts, strict=True)})
 
 
 def avatar_to_tensors(avatar: Avatar) -> tuple[dict[str, np.ndarray], dict]:

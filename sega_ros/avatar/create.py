@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from sega_ros.avatar.avatar import NOTHING, Avatar, Residual
+from sega_ros.avatar.avatar import NOTHING, Avatar, Residual, filled_maps
 from sega_ros.avatar.distil import distil
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
-from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, tune_decoders
+from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, texel_pairs, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.start import photo_start
 from sega_ros.avatar.surface_fill import mirror_index
@@ -224,9 +224,8 @@ def personal_avatar(
 
 def _residual(change: GaussianMap, shell: Shell, near: Shell, layout: UvLayout) -> Residual:
     """What the photo adds: `change` of the texels [T, ...], and how the shell `near` the photo's view differs from `shell`."""
-    nothing = GaussianMap(*(torch.zeros(layout.size, layout.size, *getattr(change, k).shape[1:]) for k in _FIELDS))
     colors, opacities = ((getattr(near.splats, k) - getattr(shell.splats, k)).numpy() for k in ('colors', 'opacities'))
-    return Residual(_laid_out(change, layout, nothing), colors, opacities)
+    return Residual(_laid_out(change, layout, filled_maps(layout.size, 0 * NOTHING)), colors, opacities)
 
 
 def _without_bust(base: Base) -> Base:
@@ -246,29 +245,20 @@ def _closing(texels: GaussianMap, layout: UvLayout, frames: SurfaceFrames) -> to
     """How much wider texels have to be, [T, 3] logarithms, where networks moved them apart: else dark lines show between rows."""
     turned = torch.from_numpy(frames.rotmats) @ texels.offset[..., None]
     places = (torch.from_numpy(frames.positions) + turned[..., 0]).numpy()
-    size, (rows, cols) = layout.size, layout.table.index
-    number = np.full((size + 1, size + 1), -1)
-    number[rows, cols] = np.arange(len(rows))
     wider = np.zeros((len(places), 3), np.float32)
-    for axis, (down, right) in enumerate(((0, 1), (1, 0))):
-        near = number[rows + down, cols + right]
-        one = np.flatnonzero(near >= 0)
-        pair = one, near[one]
-        far = np.linalg.norm(places[pair[0]] - places[pair[1]], axis=1)
-        charts = np.linalg.norm(frames.positions[pair[0]] - frames.positions[pair[1]], axis=1)
-        together = charts < _ONE_CHART * layout.table.rest_stretch[pair[0], axis]
-        for k in pair:
-            needed = np.log(far / _CLOSED_AT) - texels.log_scale[k, axis].numpy()
-            np.maximum.at(wider[:, axis], k[together], needed[together])
+    for axis, pairs in enumerate(texel_pairs(layout)):
+        one, other = pairs.numpy()
+        apart, before = (np.linalg.norm(p[one] - p[other], axis=1) for p in (places, frames.positions))
+        together = before < _ONE_CHART * layout.table.rest_stretch[one, axis]
+        wanted = np.log(np.maximum(apart, 1e-9) / _CLOSED_AT)[together]
+        for k in (one[together], other[together]):
+            np.maximum.at(wider[:, axis], k, wanted - texels.log_scale[k, axis].numpy())
     return torch.from_numpy(wider.clip(0, _WIDEST))
 
 
 def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> GaussianMap:
     """Texels [T, ...] as a map [H, W, ...]; nothing where `mask` [T] does not hold."""
-    size = layout.size
-    empty = torch.from_numpy(NOTHING).expand(size, size, -1).split([3, 4, 3, 1, 3], -1)
-    offset, rotation, log_scale, opacity, color = (part.clone() for part in empty)
-    return _laid_out(texels, layout, GaussianMap(offset, rotation, log_scale, opacity[..., 0], color), mask)
+    return _laid_out(texels, layout, filled_maps(layout.size, NOTHING), mask)
 
 
 def _laid_out(texels: GaussianMap, layout: UvLayout, maps: GaussianMap, mask: torch.Tensor | slice = slice(None)) -> GaussianMap:

@@ -12,6 +12,7 @@ import torch
 
 from sega_ros.camera import orbit_camera
 from sega_ros.evaluation.stopwatch import Target, stopwatch
+from sega_ros.geometry import morton_order
 from sega_ros.render import rasterize, rasterize_arrays
 from sega_ros.types import Camera, Splats
 
@@ -62,7 +63,7 @@ def surface_splats(n: int, *, seed: int = 0, spread: float = SPREAD) -> Splats:
     quats = np.stack([1 + normals[:, 2], -normals[:, 1], normals[:, 0], np.zeros(n)], 1)
     scales = spacing * np.stack([*(spread * rng.uniform(0.7, 1.3, (2, n))), np.full(n, 0.1)], 1)
     to_camera = np.array([0, 0, DISTANCE]) - means
-    order = np.argsort(_morton(means), kind='stable')
+    order = morton_order(means)
     order = order[((normals * to_camera).sum(1) > 0)[order]]
     arrays = (means, quats, scales, rng.uniform(0.5, 0.99, n), rng.uniform(0, 1, (n, 3)))
     return Splats(*(torch.tensor(a[order], dtype=torch.float32) for a in arrays))
@@ -193,14 +194,6 @@ def times_ms(run: Callable[[], object], seconds: float, *, cuda: bool = False) -
         if k >= 6 and sum(times) > seconds * 1e3:
             break
     return times[2:]
-
-
-def _morton(points: np.ndarray) -> np.ndarray:
-    """Interleave the bits of the coordinates, ten each: near points get near codes [N] int64."""
-    cells = ((points - points.min(0)) / np.ptp(points, 0).max() * 1023).astype(np.int64)
-    for shift, mask in ((16, 0x30000FF), (8, 0x300F00F), (4, 0x30C30C3), (2, 0x9249249)):
-        cells = (cells | cells << shift) & mask
-    return cells[:, 0] | cells[:, 1] << 1 | cells[:, 2] << 2
 
 
 if __name__ == '__main__':

@@ -111,8 +111,8 @@ class FrameDecoder:
         # One graph, entered once: between operations of its own, each waits anew for Python's lock.
         self._branch = captured(fast, self.offsets.values)
         self._units = raw_units(FRAME_GROWTH)
-        self._map_cells = needed_cells(xy, SIDE)
-        basis = basis.flatten(2)[..., self._map_cells]
+        self.cells = needed_cells(xy, SIDE)  # [M] of the maps, row * 96 + column, that the texels need; no others are finished
+        basis = basis.flatten(2)[..., self.cells]
         self._basis = np.ascontiguousarray(basis.permute(2, 0, 1).numpy())  # [M, 8, 23]
 
     def limited(self, where: Tensor) -> 'FrameDecoder':
@@ -126,11 +126,6 @@ class FrameDecoder:
         self._branch = masked
         return self
 
-    @property
-    def cells(self) -> np.ndarray:
-        """Cells [M] of the maps, row * 96 + column, that its texels need; the others are not finished."""
-        return self._map_cells
-
     def decode(self, vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Decode the posed mesh `vertices` [V, 3] (head frame).
 
@@ -141,7 +136,7 @@ class FrameDecoder:
         offsets = self.offsets.of(vertices)
         with torch.inference_mode():
             maps, share, displacement = (x.numpy() for x in self._branch(offsets))
-        finish_maps(maps.reshape(-1, maps.shape[-1]), self._map_cells, self._basis, share, self._units)
+        finish_maps(maps.reshape(-1, maps.shape[-1]), self.cells, self._basis, share, self._units)
         return maps, displacement
 
     def write(self, vertices: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:

@@ -1,13 +1,10 @@
 """Node that shows the avatar on the robot's head display, full screen."""
 
-import sys
 import threading
 import time
 from dataclasses import dataclass
 
 import numpy as np
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
@@ -18,7 +15,7 @@ from sega_ros.nodes import qos
 from sega_ros.nodes.convert import image_message_to_rgb
 from sega_ros.nodes.diagnostics import ERROR, OK, Diagnostics, Status
 from sega_ros.nodes.display_window import ROTATIONS, Window, WindowConfig
-from sega_ros.nodes.managed import make_executor
+from sega_ros.nodes.managed import run_node
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.reader import Reader
 
@@ -123,32 +120,5 @@ class AvatarDisplay(Node):
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run the node: the executor in a thread, the window in the main one."""
-    rclpy.init(args=args)
-    node = thread = None
-    status = 0
-    try:
-        node = AvatarDisplay()
-        executor = make_executor(node)
-
-        def spin() -> None:
-            try:
-                executor.spin()
-            except ExternalShutdownException:
-                pass
-
-        thread = threading.Thread(target=spin, daemon=True)
-        thread.start()
-        node.run()
-    except SegaError as error:
-        rclpy.logging.get_logger('avatar_display').fatal(str(error))
-        status = 2
-    except KeyboardInterrupt:
-        pass
-    finally:
-        rclpy.try_shutdown()
-        if thread is not None:
-            thread.join()
-        if node is not None:
-            node.destroy_node()
-    sys.exit(status)
+    """Run the node: SDL wants the main thread."""
+    raise SystemExit(run_node(AvatarDisplay, 'avatar_display', args, foreground=AvatarDisplay.run))

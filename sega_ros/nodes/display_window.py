@@ -88,9 +88,9 @@ class Window:
     def mode(self) -> str:
         """What was obtained, in words."""
         width, height = self._surface.get_size()
-        rate = self._pygame.display.get_current_refresh_rate()
-        return (f'screen {self._config.screen}, {width} x {height}, {rate} Hz, {"with" if self.vsync else "without"} vsync, '
-                f'driver {self._pygame.display.get_driver()}')
+        rate = getattr(self._pygame.display, 'get_current_refresh_rate', int)()  # pygame itself does not tell
+        return (f'screen {self._config.screen}, {width} x {height}, {rate or "?"} Hz, '
+                f'{"with" if self.vsync else "without"} vsync, driver {self._pygame.display.get_driver()}')
 
     def show(self, picture: np.ndarray | None, badges: tuple[str, ...] = ()) -> None:
         """Show a picture, uint8 RGB [H, W, 3], or black; waits for the screen where vsync was obtained.

@@ -141,16 +141,25 @@ class ManagedNode(Node):
         return TransitionCallbackReturn.FAILURE
 
 
-def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = None) -> int:
-    """Make a node, spin it until SIGINT or SIGTERM, and return the exit status."""
+def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = None, *,
+             foreground: Callable[[Any], None] | None = None) -> int:
+    """Make a node, spin it until SIGINT or SIGTERM, and return the exit status.
+
+    `foreground` is called with the node in the main thread, the executor then spins beside it; the end of either is the end.
+    """
     keep_freed_memory()
     rclpy.init(args=args)
-    node = executor = None
+    node = executor = beside = None
     status = 0
     try:
         node = make()
         executor = make_executor(node)
-        executor.spin()
+        if foreground is None:
+            executor.spin()
+        else:
+            beside = threading.Thread(target=_spin, args=(executor,), daemon=True)
+            beside.start()
+            foreground(node)
     except SegaError as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         status = 2
@@ -169,8 +178,20 @@ def run_node(make: Callable[[], PlainNode], name: str, args: list[str] | None = 
         deadline.daemon = True
         deadline.start()
         rclpy.try_shutdown()
+        if beside is not None:
+            beside.join()
         if node is not None:
             node.destroy_node()
         if executor is not None:
             executor.shutdown(timeout_sec=SHUTDOWN_SECONDS)
     return status
+
+
+def _spin(executor: Executor) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    except RCLError:
+        if rclpy.ok():
+            raise  # otherwise the context was closed while the executor built its wait set
