@@ -30,6 +30,8 @@ setup(
     # and this folder then merge through the package's extend_path.
     package_dir={'': '.'},
     package_data={'sega_ros': ['**/*.safetensors', '**/*.npz', '**/*.yaml']},
+    # Where CMake puts them too: bags are read and written with the message files themselves, also without ROS.
+    data_files=[('share/sega_ros/msg', sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'msg').glob('*.msg')))],
     install_requires=requirements('core'),
     extras_require={name: requirements(name) for name in ('ros', 'train', 'eval', 'dev')},
     entry_points={'console_scripts': ['sega = sega_ros.cli:main']},
