@@ -17,13 +17,13 @@ from sega_ros.avatar.detail import DetailControl
 from sega_ros.avatar.idle import IdleConfig
 from sega_ros.config import option
 from sega_ros.errors import AvatarNotFoundError, CancelledError, ConfigError, NotActiveError, SegaError
+from sega_ros.io.expression_fields import check_names
 from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer
 from sega_ros.nodes.calibration import Calibration, calibration_duration
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
-from sega_ros.nodes.expressions import check_names
 from sega_ros.nodes.fetch import AvatarFetch
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
 from sega_ros.nodes.mailbox import Worker

@@ -11,27 +11,11 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from sega_ros.errors import ImageError
-from sega_ros.io import check_image_size, decode_image
+from sega_ros.io import decode_image
+from sega_ros.io.expression_fields import NANOSECONDS
+from sega_ros.io.raw_images import ENCODINGS, check_raw_image, raw_image_to_rgb
 from sega_ros.types import Camera
 
-NANOSECONDS = 1_000_000_000
-MAX_FRAME_ID = 32  # characters; bounds the size of an expression message
-
-# encoding: bytes per pixel, OpenCV's conversion to RGB (None: it is RGB)
-_ENCODINGS = {
-    'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
-    'rgba8': (4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, cv2.COLOR_GRAY2RGB),
-    '8UC1': (1, cv2.COLOR_GRAY2RGB),
-    '8UC3': (3, cv2.COLOR_BGR2RGB),  # what OpenCV programs publish without naming the order
-    'yuv422': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'uyvy': (2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': (2, cv2.COLOR_YUV2RGB_YUY2),
-    'yuyv': (2, cv2.COLOR_YUV2RGB_YUY2),
-}
 # cv_bridge's names for the conversions it can do; the rest is left to OpenCV directly, which is what it calls too.
 _CV_BRIDGE_ENCODINGS = {'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'yuv422', 'yuv422_yuy2'}
 
@@ -44,24 +28,6 @@ def stamp_to_ns(stamp: Time) -> int:
 def ns_to_stamp(stamp_ns: int) -> Time:
     """Return nanoseconds as a message's stamp."""
     return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
-
-
-def check_image_message(message: Image) -> None:
-    """Raise ImageError unless encoding, width, height, step and length of an image message fit together."""
-    if message.encoding not in _ENCODINGS:
-        raise ImageError(f'image encoding: found {message.encoding[:40]!r}, wanted one of {", ".join(_ENCODINGS)}; '
-                         'convert it, for example with image_proc')
-    check_image_size(message.height, message.width)
-    bytes_per_pixel, _ = _ENCODINGS[message.encoding]
-    if bytes_per_pixel == 2 and message.width % 2:
-        raise ImageError(f'image: {message.encoding} wants an even width, found {message.width} px')
-    row = message.width * bytes_per_pixel
-    if message.step < row:
-        raise ImageError(f'image step: found {message.step} bytes, wanted at least {row} for {message.width} px '
-                         f'{message.encoding}')
-    if len(message.data) != message.step * message.height:
-        raise ImageError(f'image data: found {len(message.data)} bytes, wanted step x height = {message.step} x '
-                         f'{message.height} = {message.step * message.height}')
 
 
 def _cv_bridge():
@@ -81,16 +47,14 @@ def image_message_to_rgb(message: Image, *, bridge=None) -> np.ndarray:
     Raises:
         ImageError: unsupported encoding, or sizes that don't fit together.
     """
-    check_image_message(message)
+    check_raw_image(message)
     bridge = bridge or CONVERTER
-    bytes_per_pixel, conversion = _ENCODINGS[message.encoding]
+    bytes_per_pixel, _ = ENCODINGS[message.encoding]
     # cv_bridge misreads rows that are padded by part of a pixel.
     padded = message.step != message.width * bytes_per_pixel
     if bridge is not None and message.encoding in _CV_BRIDGE_ENCODINGS and not padded:
         return np.asarray(bridge.imgmsg_to_cv2(message, 'rgb8'))
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    pixels = rows[:, :message.width * bytes_per_pixel].reshape(message.height, message.width, bytes_per_pixel)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    return raw_image_to_rgb(message)
 
 
 CONVERTER = _cv_bridge()

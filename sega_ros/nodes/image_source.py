@@ -12,8 +12,9 @@ from sensor_msgs.msg import Image
 from sega_ros.config import option
 from sega_ros.errors import CameraError, ConfigError, SegaError
 from sega_ros.io import VideoReader
+from sega_ros.io.expression_fields import MAX_FRAME_ID
 from sega_ros.nodes import qos
-from sega_ros.nodes.convert import MAX_FRAME_ID, rgb_to_image_message
+from sega_ros.nodes.convert import rgb_to_image_message
 from sega_ros.nodes.diagnostics import ERROR, OK, Diagnostics, Status
 from sega_ros.nodes.managed import run_node
 from sega_ros.nodes.parameters import Parameters

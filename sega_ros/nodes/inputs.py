@@ -11,12 +11,13 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from sega_ros.avatar.idle import FaceHold, idle_expression
 from sega_ros.errors import BusyError, SegaError
+from sega_ros.io.expression_fields import message_to_expression
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.calibration import Calibration
 from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, stamp_to_ns
 from sega_ros.nodes.core import Driver, Puppet
-from sega_ros.nodes.expressions import check_head_model, expression_to_message, message_to_expression
+from sega_ros.nodes.expressions import check_head_model, expression_to_message
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode
 from sega_ros.nodes.outputs import Outputs

@@ -10,13 +10,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from sega_ros.errors import ConfigError, HeadModelMismatchError, RequestError
 from sega_ros.geometry import rotvec_to_rotmat
+from sega_ros.io.expression_fields import check_names, message_to_expression
 from sega_ros.msg import FlameExpression as FlameExpressionMessage
-from sega_ros.nodes.expressions import (
-    check_head_model,
-    check_names,
-    expression_to_message,
-    message_to_expression,
-)
+from sega_ros.nodes.expressions import check_head_model, expression_to_message
 from sega_ros.types import FlameExpression, FlameParams
 
 MAX_BYTES = 640

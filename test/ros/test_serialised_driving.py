@@ -9,8 +9,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sega_ros.avatar.avatar import avatar_to_tensors, tensors_to_avatar
 from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.geometry import rotvec_to_rotmat
+from sega_ros.io.expression_fields import message_to_expression
 from sega_ros.msg import FlameExpression as FlameExpressionMessage
-from sega_ros.nodes.expressions import expression_to_message, message_to_expression
+from sega_ros.nodes.expressions import expression_to_message
 
 
 def over_the_wire(message):
