@@ -161,3 +161,9 @@ class DatasetError(SegaError):
     """Training data that are missing, incomplete, damaged or not in the layout they should have."""
 
     code = ErrorCode.BAD_REQUEST
+
+
+class RecordingError(SegaError):
+    """A bag, clip or folder of pictures that is missing, damaged or lacks what an evaluation needs."""
+
+    code = ErrorCode.BAD_REQUEST
