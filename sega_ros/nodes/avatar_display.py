@@ -1,7 +1,6 @@
 """Node that shows the avatar on the robot's head display, full screen."""
 
 import threading
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,22 +8,21 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 from sega_ros.config import option
-from sega_ros.errors import SegaError
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.convert import image_message_to_rgb
-from sega_ros.nodes.diagnostics import ERROR, OK, Diagnostics, Status
+from sega_ros.nodes.diagnostics import Diagnostics, Status
 from sega_ros.nodes.display_window import ROTATIONS, Window, WindowConfig
 from sega_ros.nodes.managed import run_node
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.reader import Reader
+from sega_ros.nodes.showing import Showing, ShowingConfig
 
-LOST, SYNTHETIC = 'NO FACE', 'SYNTHETIC'
 _LOOK = 0.02  # seconds between two looks at the keyboard while nothing comes
 
 
 @dataclass(frozen=True)
-class DisplayConfig:
+class DisplayConfig(ShowingConfig):
     """Parameters of `avatar_display`."""
 
     screen: int = option(0, 'Number of the screen', bounds=(0, 15), read_only=True)
@@ -33,11 +31,7 @@ class DisplayConfig:
     height: int = option(600, 'Height of a window', unit='px', bounds=(64, 8192), read_only=True)
     rotation: int = option(0, 'Degrees clockwise by which the picture is turned', choices=ROTATIONS, read_only=True)
     vsync: bool = option(True, "Show pictures with the screen's refresh, so that none is torn", read_only=True)
-    standby_after: float = option(2.0, 'Time without pictures after which the standby picture is shown', unit='s',
-                                  bounds=(0.1, 3600.0))
     standby: str = option('', "Picture file for standby; '' is black", read_only=True)
-    badge_lost: bool = option(True, 'Say on the screen when the face is lost')
-    badge_synthetic: bool = option(False, 'Say on the screen that the head is synthetic')
 
 
 class AvatarDisplay(Node):
@@ -63,24 +57,19 @@ class AvatarDisplay(Node):
         self.get_logger().info(f'showing avatar/image on {self.window.mode}')
         self._changed = threading.Condition()
         self._picture: np.ndarray | None = None
-        self._arrived, self._lost = float('-inf'), False
-        self.shown, self._problem = 0, ''
-        self._readers = [Reader(self, Image, 'avatar/image', self._on_image, qos.image_input(), failed=self._failed),
-                         Reader(self, FlameExpression, 'expression', self._on_expression, qos.expression(), failed=self._failed)]
+        self.shown, self.showing = 0, Showing(self, 'avatar/image')
+        failed = self.showing.failed
+        self._readers = [
+            Reader(self, Image, 'avatar/image', self._on_image, qos.image_input(), failed=failed),
+            Reader(self, FlameExpression, 'expression', self.showing.on_expression, qos.expression(), failed=failed)]
         self._diagnostics = Diagnostics(self, self.status)
 
     def _on_image(self, message: Image) -> None:
         picture = image_message_to_rgb(message)
         with self._changed:
-            self._picture, self._arrived, self._problem = picture, time.monotonic(), ''
+            self._picture = picture
+            self.showing.picture_came()
             self._changed.notify()
-
-    def _on_expression(self, message: FlameExpression) -> None:
-        self._lost = not message.face_present
-
-    def _failed(self, error: Exception) -> None:
-        self._problem = str(error) if isinstance(error, SegaError) else f'{type(error).__name__}: {error}'
-        self.get_logger().error(f'picture refused: {self._problem}', throttle_duration_sec=5.0)
 
     def run(self) -> None:
         """Show pictures until the window is closed or the context ends."""
@@ -89,27 +78,20 @@ class AvatarDisplay(Node):
             with self._changed:
                 if self._picture is shown:
                     self._changed.wait(_LOOK)
-                picture, arrived = self._picture, self._arrived
-            config = self.settings.value
-            if time.monotonic() - arrived > config.standby_after:
+                config = self.settings.value
+                picture, stale = self._picture, self.showing.is_stale(config)
+            if stale:
                 if standing_by is not True:
                     self.window.show(self._standby)
                     standing_by = True
             elif picture is not shown or standing_by:
-                badges = (LOST,) * (config.badge_lost and self._lost) + (SYNTHETIC,) * config.badge_synthetic
-                self.window.show(picture, badges)
+                self.window.show(picture, self.showing.badges(config))
                 self.shown += 1
                 shown, standing_by = picture, False
 
     def status(self) -> Status:
         """Return the health for the diagnostics."""
-        silence = time.monotonic() - self._arrived
-        values = {'shown': self.shown, 'mode': self.window.mode, 'face lost': self._lost}
-        if self._problem:
-            return Status(ERROR, self._problem, values)
-        if silence > self.settings.value.standby_after:
-            return Status(ERROR, f'nothing on {self.resolve_topic_name("avatar/image")}; check avatar_driver', values)
-        return Status(OK, 'showing', values)
+        return self.showing.status(self.settings.value, {'shown': self.shown, 'mode': self.window.mode})
 
     def destroy_node(self) -> None:
         """Stop listening and close the window."""

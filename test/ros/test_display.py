@@ -143,10 +143,10 @@ def test_a_lost_face_is_said(world):
     plain = rig.show(halves(64, 64))
     message = neutral_expression(4, 'open', '1')
     rig.expressions.publish(expression_to_message(message))
-    world.wait(lambda: rig.node._lost, 'the expression')
+    world.wait(lambda: rig.node.showing.lost, 'the expression')
     assert (rig.show(halves(64, 64)) != plain).any()
     rig.expressions.publish(expression_to_message(replace(message, face_present=True)))
-    world.wait(lambda: not rig.node._lost, 'the expression')
+    world.wait(lambda: not rig.node.showing.lost, 'the expression')
     np.testing.assert_array_equal(rig.show(halves(64, 64)), plain)
     rig.close()
 
