@@ -42,6 +42,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         'render': ('true', 'Draw the avatar; false: only track the images, for a robot that draws it'),
         'builder': ('true', 'Start the avatar builder; false: a robot that fetches its avatars from the operator'),
         'display': ('false', 'Show the avatar full screen on the screen of this machine'),
+        'web': ('false', 'Show the avatar to browsers of this machine: true, or the port'),
         'avatar_dir': ('', "Directory of the avatars; empty: the user's data directory"),
         'quality': ('', 'preview, standard or high; empty: as in params_file'),
         'consent': ('', 'What the person on the photo agreed to; stored with the avatar'),
@@ -78,6 +79,16 @@ def started(node: LifecycleNode) -> list:
     return [RegisterEventHandler(activate, condition=condition), configure]
 
 
+def web_port(context: LaunchContext) -> dict[str, int] | None:
+    """Return the port of the browsers' page as parameter, empty for the node's own, or None where there is no page."""
+    web = LaunchConfiguration('web').perform(context).lower()
+    if web in ('false', '0'):
+        return None
+    if web not in ('true', '1') and not web.isdigit():
+        raise ValueError(f'web: found {web!r}, wanted true, false or a port')
+    return {} if web in ('true', '1') else {'port': int(web)}
+
+
 def make_nodes(context: LaunchContext) -> list:
     """Return the nodes; `camera` decides whether an image source is one of them."""
     camera, source = (LaunchConfiguration(name).perform(context) for name in ('camera', 'source'))
@@ -107,6 +118,8 @@ def make_nodes(context: LaunchContext) -> list:
         actions = [builder, *started(builder), *actions]
     if IfCondition(LaunchConfiguration('display')).evaluate(context):
         actions.append(Node(name='avatar_display', executable='avatar_display', **common, parameters=[params_file]))
+    if (port := web_port(context)) is not None:
+        actions.append(Node(name='avatar_web', executable='avatar_web', **common, parameters=[params_file, port]))
     if plays:
         clip = camera if camera.isdigit() else str(Path(camera).expanduser())
         actions.append(Node(name='image_source', executable='image_source', **common,

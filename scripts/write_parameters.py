@@ -8,11 +8,12 @@ from sega_ros.config import options
 from sega_ros.nodes.avatar_builder import BuilderConfig
 from sega_ros.nodes.avatar_display import DisplayConfig
 from sega_ros.nodes.avatar_driver import DriverConfig
+from sega_ros.nodes.avatar_web import WebConfig
 from sega_ros.nodes.image_source import SourceConfig
 
 PAGE = Path(__file__).resolve().parent.parent / 'docs' / 'parameters.md'
 NODES = {'avatar_builder': BuilderConfig, 'avatar_driver': DriverConfig, 'avatar_display': DisplayConfig,
-         'image_source': SourceConfig}
+         'avatar_web': WebConfig, 'image_source': SourceConfig}
 HEAD = """# Parameters
 
 Written by `make docs` from the configuration dataclasses. Parameters marked with a dot can be changed while the node

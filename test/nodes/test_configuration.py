@@ -13,11 +13,12 @@ from sega_ros import config
 from sega_ros.nodes.avatar_builder import BuilderConfig
 from sega_ros.nodes.avatar_display import DisplayConfig
 from sega_ros.nodes.avatar_driver import DriverConfig, check_config
+from sega_ros.nodes.avatar_web import WebConfig
 from sega_ros.nodes.image_source import SourceConfig
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 NODES = {'avatar_builder': BuilderConfig, 'avatar_driver': DriverConfig, 'avatar_tracker': DriverConfig,
-         'avatar_display': DisplayConfig, 'image_source': SourceConfig}
+         'avatar_display': DisplayConfig, 'avatar_web': WebConfig, 'image_source': SourceConfig}
 NAMESPACE = '{http://www.eprosima.com}'
 
 

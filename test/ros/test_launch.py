@@ -58,6 +58,16 @@ def test_an_operator_does_not_draw_and_a_robot_creates_nothing(module):
     assert len(nodes(module, source='expression', builder='false', display='true')) == 2
 
 
+@pytest.mark.parametrize(('web', 'count'), [('false', 2), ('true', 3), ('8123', 3)])
+def test_a_page_for_browsers(module, web, count):
+    assert len(nodes(module, web=web)) == count
+
+
+def test_a_port_that_is_none(module):
+    with pytest.raises(ValueError, match="web: found 'yes'"):
+        nodes(module, web='yes')
+
+
 @pytest.mark.parametrize('name', ['operator', 'robot'])
 def test_both_ends_are_the_one_description(module, name):
     *_, include = loaded_file(name).generate_launch_description().entities

@@ -1,6 +1,8 @@
 """The SROS2 policy names every interface of the running nodes, and nothing that does not exist."""
 
 import xml.etree.ElementTree as ElementTree
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sensor_msgs.msg import Image
 from sega_ros.nodes.avatar_builder import AvatarBuilder
 from sega_ros.nodes.avatar_display import AvatarDisplay
 from sega_ros.nodes.avatar_driver import AvatarDriver
+from sega_ros.nodes.avatar_web import AvatarWeb
 
 POLICY = Path(__file__).resolve().parent.parent.parent / 'config' / 'sros2_policy.xml'
 ACTION_TOPICS, ACTION_SERVICES = ('feedback', 'status'), ('cancel_goal', 'get_result', 'send_goal')
@@ -84,6 +87,13 @@ def test_display(world, monkeypatch):
     monkeypatch.setenv('SDL_VIDEODRIVER', 'dummy')
     world.add(AvatarDisplay, {'fullscreen': False})
     world.wait(lambda: used(world.helper, 'avatar_display') == allowed('avatar_display'), 'the names of the policy')
+
+
+def test_web(world):
+    node = world.add(AvatarWeb, {'port': 0})
+    with closing(HTTPConnection(node.server.address.split('/')[2])) as browser:
+        browser.request('GET', '/mjpeg')
+        world.wait(lambda: used(world.helper, 'avatar_web') == allowed('avatar_web'), 'the names of the policy')
 
 
 def test_an_unlisted_name_would_be_seen(world):
