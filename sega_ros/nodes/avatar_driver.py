@@ -25,6 +25,7 @@ from sega_ros.nodes.calibration import Calibration, calibration_duration
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.fetch import AvatarFetch
+from sega_ros.nodes.hri import HriMirror
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
@@ -74,6 +75,8 @@ class DriverConfig:
                                   read_only=True)
     avatar_frame_id: str = option('avatar_camera', 'Frame id of the avatar images', read_only=True)
     jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
+    hri: bool = option(False, 'Mirror the tracked face under /humans/faces (ROS4HRI); needs hri_msgs and source camera',
+                       read_only=True)
     idle: IdleConfig = field(default_factory=IdleConfig)
 
 
@@ -99,6 +102,8 @@ def check_config(config: DriverConfig) -> None:
     if config.view == 'input' and config.source != 'camera':
         raise ConfigError('view: input shows the avatar as the tracked camera sees it and needs source: camera; use '
                           'follow')
+    if config.hri and config.source != 'camera':
+        raise ConfigError('hri: true mirrors the face that this node tracks and needs source: camera; set it where the camera is')
     digits = config.background.removeprefix('#')
     if config.background and not (config.background.startswith('#') and len(digits) == 6
                                   and all(c in '0123456789abcdefABCDEF' for c in digits)):
@@ -129,6 +134,7 @@ class AvatarDriver(ManagedNode):
         self._frame_problem = ''  # why the last frame was refused
         self._input: CameraInput | ExpressionInput | None = None
         self._outputs: Outputs | None = None
+        self._hri: HriMirror | None = None
         self._binder: Worker[Frame] | None = None
         self._drawer: Worker[Frame] | None = None
         self._loader: Worker[str] | None = None
@@ -146,6 +152,7 @@ class AvatarDriver(ManagedNode):
         self._core = self._make_core(config)
         check_names(self._core.head_model, self._core.head_model_version)
         self._outputs = Outputs(self, expressions=config.source == 'camera', images=config.render)
+        self._hri = HriMirror(self) if config.hri else None
         self._fetch = AvatarFetch(self, self._core, self.group)
         avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
                                            callback_group=self.group)
@@ -157,7 +164,7 @@ class AvatarDriver(ManagedNode):
                           (self.destroy_service, calibrate)]
         if config.source == 'camera':
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
-                                      render=self._hand_over, failed=self._frame_failed)
+                                      render=self._hand_over, failed=self._frame_failed, hri=self._hri)
         else:
             self._input = ExpressionInput(
                 self, self.settings, self.statistics, render=self._hand_over, fill_in=partial(self._hand_over, sent=False),
@@ -197,11 +204,10 @@ class AvatarDriver(ManagedNode):
         for destroy, entity in self._entities:
             destroy(entity)
         self._entities, self._input = [], None
-        if self._outputs is not None:
-            self._outputs.destroy()
-        if self._fetch is not None:
-            self._fetch.destroy()
-        self._outputs = self._fetch = self._core = self._puppet = None
+        for made in (self._outputs, self._hri, self._fetch):
+            if made is not None:
+                made.destroy()
+        self._outputs = self._hri = self._fetch = self._core = self._puppet = None
 
     # --- which avatar -----------------------------------------------------------------------------------------------
 

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sega_ros.tracking.action_units import ActionUnits, action_units
+from sega_ros.tracking.face_points import FacePoints
 from sega_ros.types import FlameExpression
 
 Progress = Callable[[str, float, np.ndarray | None], None]  # stage, fraction of the whole job, picture so far
@@ -41,6 +43,14 @@ class ViewRequest:
     distance: float = 0.0  # metres; 0 keeps the view's own
     background: str = ''  # '#rrggbb'; '' keeps the view's own
     detail: int = 0  # splats; 0 draws all
+
+
+@dataclass(frozen=True)
+class FaceObservation:
+    """A tracked face as those who look at people want it."""
+
+    points: FacePoints | None  # None before anybody's shape is known
+    units: ActionUnits
 
 
 class Builder(Protocol):
@@ -96,6 +106,9 @@ class Tracker(Protocol):
 
     def reset(self) -> None:
         """Forget the person and the last frame."""
+
+    def observe(self, expression: FlameExpression, size: tuple[int, int]) -> FaceObservation:
+        """Return what else a tracked expression says of the face in its picture of `size` (H, W)."""
 
 
 class Driver(Protocol):
@@ -275,6 +288,10 @@ class SegaTracker:
         """Forget the person and the last frame."""
         self._decided_for, self._decision = None, None
         self._tracker.reset()
+
+    def observe(self, expression: FlameExpression, size: tuple[int, int]) -> FaceObservation:
+        """Return points and action units of a tracked expression; `size` (H, W) is its picture's."""
+        return FaceObservation(self._tracker.points(expression, size), action_units(expression, self._head.expression_names))
 
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
         """Track one image, uint8 RGB [H, W, 3]."""

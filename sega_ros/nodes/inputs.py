@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.event_handler import SubscriptionEventCallbacks
@@ -18,6 +19,7 @@ from sega_ros.nodes.calibration import Calibration
 from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, stamp_to_ns
 from sega_ros.nodes.core import Driver, Puppet
 from sega_ros.nodes.expressions import check_head_model, expression_to_message
+from sega_ros.nodes.hri import HriMirror
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode
 from sega_ros.nodes.outputs import Outputs
@@ -39,10 +41,10 @@ class CameraInput:
     """Tracks the newest camera image in a worker and hands the expression on."""
 
     def __init__(self, node: ManagedNode, core: Driver, parameters: Parameters, statistics: FrameStatistics,
-                 outputs: Outputs, *, render: Render, failed: Failed) -> None:
+                 outputs: Outputs, *, render: Render, failed: Failed, hri: HriMirror | None = None) -> None:
         config = parameters.value
         self._node, self._parameters, self._statistics, self._outputs = node, parameters, statistics, outputs
-        self._render, self._failed = render, failed
+        self._render, self._failed, self._hri = render, failed, hri
         self._compressed = config.image_transport == 'compressed'
         self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
         self._tracker = core.make_tracker()
@@ -120,7 +122,8 @@ class CameraInput:
 
     def _wanted(self) -> bool:
         try:
-            return bool(self._outputs.images_wanted or self._outputs.expressions_wanted or self._calibration)
+            return bool(self._outputs.images_wanted or self._outputs.expressions_wanted or self._calibration
+                        or (self._hri and self._hri.wanted))
         except RCLError:  # the publishers are closed under this callback when the process is told to end
             if self._node.context.ok():
                 raise
@@ -135,7 +138,11 @@ class CameraInput:
         sent = expression_to_message(self._hold.update(tracked))
         published = self._outputs.publish_expression(sent)
         height, width = image.shape[:2]
-        if self._render(sent, message_to_expression(sent), (height, width)):
+        drawn = self._render(sent, message_to_expression(sent), (height, width))
+        if self._hri is not None:
+            observe = partial(self._tracker.observe, tracked, (height, width)) if tracked.face_present else None
+            published |= self._hri.publish(sent.header, tracked.confidence, (height, width), observe)
+        if drawn:
             return
         if published:
             self._statistics.published(self._node.get_clock().now().nanoseconds, tracked.stamp_ns)

@@ -34,10 +34,10 @@ class ExpressionFitter:
         self.identity, self._n_expression = identity, head.n_expression
         self._valid = embedding.valid
         self.focal = identity.focal_length or self.config.focal_mean
-        self._model = LandmarkModel(
+        self.model = LandmarkModel(
             head, embedding.faces, embedding.barys, shape=identity.shape, v_offset=identity.v_offset,
             landmark_offset=identity.landmark_offset)
-        self._solver = LandmarkSolver(head, self._model, embedding.valid, self.config, compiled=True)
+        self._solver = LandmarkSolver(head, self.model, embedding.valid, self.config, compiled=True)
 
     def fit(self, landmarks: Landmarks, previous: State | None = None, *, iterations: int = 2) -> FrameFit:
         """Fit one frame; without `previous` from a cold start, which takes ten times as long."""
@@ -45,7 +45,7 @@ class ExpressionFitter:
             landmarks.points, (landmarks.height, landmarks.width), openness=self.identity.eye_openness,
             closed=self.config.closed_eye)
         if previous is None:
-            state = start_state(self._model, seen, self._valid, self.focal, n_expression=self._n_expression)
+            state = start_state(self.model, seen, self._valid, self.focal, n_expression=self._n_expression)
             state, _ = self._solver.solve(state, seen, iterations=20)
         else:
             state = self._solver.follow(previous, seen, iterations=iterations)

@@ -8,10 +8,11 @@ from functools import cache, partial
 
 import numpy as np
 
-from sega_ros.errors import RequestError
 from sega_ros.head.model import HeadModel
+from sega_ros.tracking.calibration import Calibration
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.expression import ExpressionFitter, FrameFit
+from sega_ros.tracking.face_points import FacePoints, face_points
 from sega_ros.tracking.fit import Identity, fit_identity
 from sega_ros.tracking.landmarks import open_detector
 from sega_ros.tracking.smoothing import OneEuroConfig, OneEuroFilter, RotationFilter
@@ -45,39 +46,6 @@ class TrackerConfig:
     joint_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=25.0))
     rotation_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=40.0))
     translation_filter: OneEuroConfig = field(default_factory=lambda: OneEuroConfig(min_cutoff=2.0, beta=200.0))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A person's neutral face; what is tracked afterwards is relative to it."""
-
-    expression: np.ndarray  # [E]
-    jaw_pose: np.ndarray  # [3]
-    left_eye_pose: np.ndarray  # [3]
-    right_eye_pose: np.ndarray  # [3]
-    eyelids: np.ndarray  # [2]
-
-    @classmethod
-    def of_neutral(cls, frames: Sequence[FlameExpression]) -> 'Calibration':
-        """Take the median over frames of a resting face; a blink among them does no harm.
-
-        Raises:
-            RequestError: no frame shows a face.
-        """
-        params = [f.params for f in frames if f.face_present]
-        if not params:
-            raise RequestError('calibration: wanted frames of a neutral face, found none with a face')
-        names = ('expression', 'jaw_pose', 'left_eye_pose', 'right_eye_pose', 'eyelids')
-        return cls(*(np.median([getattr(p, n) for p in params], 0).astype(np.float32) for n in names))
-
-    def relative(self, params: FlameParams) -> FlameParams:
-        """Return `params` with the neutral face taken out; lids keep 1 as closed."""
-        lids = (params.eyelids - self.eyelids) / np.maximum(1 - self.eyelids, 0.2)
-        return replace(
-            params, expression=params.expression - self.expression, jaw_pose=params.jaw_pose - self.jaw_pose,
-            left_eye_pose=params.left_eye_pose - self.left_eye_pose,
-            right_eye_pose=params.right_eye_pose - self.right_eye_pose,
-            eyelids=np.clip(lids, 0, 1).astype(np.float32))
 
 
 class _Smoother:
@@ -201,6 +169,14 @@ class FaceTracker:
         fit = self._fit(landmarks)
         confidence = landmarks.confidence * float(np.clip(2 - fit.rms_px / self.config.restart_rms * 2, 0, 1))
         return self._message(stamp_ns, frame_id, fit, confidence)
+
+    def points(self, expression: FlameExpression, size: tuple[int, int]) -> FacePoints | None:
+        """Return where the face of `expression`, tracked in a picture of `size` (H, W), lies in it; None without a shape."""
+        if self._fitter is None:
+            return None
+        if self.calibration is not None:
+            expression = replace(expression, params=self.calibration.absolute(expression.params))
+        return face_points(self._fitter.model, expression, size)
 
     def _fit(self, landmarks: Landmarks) -> FrameFit:
         """Warm fit; a cold one where that goes astray (cut, fast turn)."""

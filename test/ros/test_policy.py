@@ -16,6 +16,7 @@ from sega_ros.nodes.avatar_driver import AvatarDriver
 from sega_ros.nodes.avatar_web import AvatarWeb
 
 POLICY = Path(__file__).resolve().parent.parent.parent / 'config' / 'sros2_policy.xml'
+HRI = {'/humans/faces/tracked', *(f'/humans/faces/operator/{name}' for name in ('roi', 'landmarks', 'facs'))}
 ACTION_TOPICS, ACTION_SERVICES = ('feedback', 'status'), ('cancel_goal', 'get_result', 'send_goal')
 
 
@@ -66,7 +67,7 @@ def test_driver(world, parameters):
     published, subscribed, services = world.wait(
         lambda: (u := used(world.helper, name)) and len(u[1]) == 2 and u, 'both subscriptions')
     may_publish, may_subscribe, may_reply = allowed(name)
-    optional = {'/expression'} if parameters.get('source') else set()
+    optional = HRI | ({'/expression'} if parameters.get('source') else set())
     assert published == may_publish - optional
     assert subscribed <= may_subscribe
     assert services == may_reply
@@ -80,7 +81,7 @@ def test_tracker(world):
     published, subscribed, services = world.wait(
         lambda: (u := used(world.helper, name)) and len(u[1]) == 2 and u, 'both subscriptions')
     may_publish, may_subscribe, may_reply = allowed(name)
-    assert published == may_publish and services == may_reply and subscribed <= may_subscribe
+    assert published == may_publish - HRI and services == may_reply and subscribed <= may_subscribe
 
 
 def test_display(world, monkeypatch):

@@ -11,6 +11,7 @@ from sega_ros.errors import ImageError, RequestError
 from sega_ros.geometry import rotvec_to_rotmat
 from sega_ros.head.skinning import pose_mesh
 from sega_ros.tracking.embedding import landmark_embedding
+from sega_ros.tracking.face_points import POINTS
 from sega_ros.tracking.fit import fit_identity
 from sega_ros.tracking.tracker import Calibration, FaceTracker, TrackerConfig
 from sega_ros.types import FlameParams, Landmarks
@@ -211,3 +212,19 @@ def test_closing_closes_the_detector(head):
     with stage.tracker:
         pass
     assert stage.detector.closed
+
+
+def test_points_lie_over_the_picture(head):
+    """Those of the fitted face, against where the pose put them; a calibration moves nothing in the picture."""
+    stage = Stage(head)
+    smile = replace(stage.rest, jaw_pose=np.array([0.15, 0, 0], np.float32))
+    rest = [stage.show(stage.rest) for _ in range(3)]
+    for calibrated in (False, True):
+        if calibrated:
+            stage.tracker.calibrate(rest)
+        for _ in range(30):  # the smoothing comes to rest
+            found = stage.tracker.points(stage.show(smile, turn=(0.1, 0.3, 0.0)), SIZE)
+        truth = stage.landmarks(smile, turn=(0.1, 0.3, 0.0)).points[list(POINTS), :2]
+        assert np.linalg.norm(found.points * SIZE[::-1] - truth, axis=1).mean() < 1.5
+    nobody = FaceTracker(head, stage.embedding, detector=ScriptedDetector())
+    assert nobody.points(nobody.track(FRAME, 0), SIZE) is None
