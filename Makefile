@@ -31,7 +31,7 @@ lint: setup
 	@$(RUN) mypy
 
 docs: setup
-	@$(RUN) python scripts/write_parameters.py
+	@$(RUN) python scripts/write_ros_api.py
 
 # The same wheels, but built, installed and imported as a colcon workspace does it.
 colcon-test: setup

@@ -9,6 +9,8 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from sega_ros.nodes import qos
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 PERIOD = 1.0  # seconds
 
@@ -34,7 +36,7 @@ class Diagnostics:
 
     def __init__(self, node: Node, status: Callable[[], Status], group: CallbackGroup | None = None) -> None:
         self._node, self._status = node, status
-        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', qos.diagnostics())
         # Steady time: diagnostics go on when simulated time stands still.
         self._timer = node.create_timer(PERIOD, self.publish, group, clock=Clock(clock_type=ClockType.STEADY_TIME))
 

@@ -56,8 +56,8 @@ def test_fastdds_profile_is_the_default_and_large():
     assert used == declared
 
 
-def test_parameter_page_is_up_to_date():
-    result = subprocess.run([sys.executable, str(ROOT / 'scripts/write_parameters.py'), '--check'], check=False)
+def test_api_page_is_up_to_date():
+    result = subprocess.run([sys.executable, str(ROOT / 'scripts/write_ros_api.py'), '--check'], check=False)
     assert result.returncode == 0, 'run make docs'
 
 
