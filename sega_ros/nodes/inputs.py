@@ -135,6 +135,7 @@ class CameraInput:
         tracked = self._tracker.track(image, stamp_to_ns(message.header.stamp), frame_id)
         self._collect(tracked)
         # What is rendered here is what a receiver of the message renders, to the last bit.
+        self._hold.config = self._parameters.value.idle
         sent = expression_to_message(self._hold.update(tracked))
         published = self._outputs.publish_expression(sent)
         height, width = image.shape[:2]

@@ -17,7 +17,13 @@ from sega_ros.errors import ErrorCode
 from sega_ros.msg import AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.avatar_driver import AvatarDriver
-from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, ns_to_stamp, stamp_to_ns
+from sega_ros.nodes.convert import (
+    compressed_message_to_rgb,
+    image_message_to_rgb,
+    ns_to_stamp,
+    rgb_to_image_message,
+    stamp_to_ns,
+)
 from sega_ros.nodes.expressions import expression_to_message
 from sega_ros.nodes.records import records_to_message
 from sega_ros.srv import Calibrate, SelectAvatar
@@ -122,6 +128,19 @@ def test_newest_frame_wins_and_drops_are_counted(world, rig):
     assert [jaw(m) for m in rig.images] == [1, 2, 12]
     report = statistics.report(0)
     assert report.received == report.published + report.dropped == 12
+
+
+def test_idling_can_be_changed_while_it_runs(rig):
+    """Two seconds after the face was seen it is eased to neutral as configured, or still held."""
+    def shown(value, stamp_ns):
+        message = rgb_to_image_message(np.full((48, 64, 3), value, np.uint8), stamp=ns_to_stamp(stamp_ns), frame_id='camera')
+        rig.camera.publisher.publish(message)
+        return jaw(rig.world.wait(lambda: next((m for m in rig.images if stamp_to_ns(m.header.stamp) == stamp_ns), None), 'it'))
+
+    second = 1_000_000_000
+    assert shown(200, second) == 200 and shown(0, 3 * second) == 0
+    assert rig.node.set_parameters([Parameter('idle.hold', value=5.0)])[0].successful
+    assert shown(200, 11 * second) == 200 and shown(0, 13 * second) == 200
 
 
 def test_waits_for_an_avatar(world):
