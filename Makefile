@@ -32,6 +32,7 @@ lint: setup
 
 docs: setup
 	@$(RUN) python scripts/write_ros_api.py
+	@$(RUN) python scripts/draw_graph.py
 
 # The same wheels, but built, installed and imported as a colcon workspace does it.
 colcon-test: setup
