@@ -29,7 +29,7 @@ setup(
     # With the empty key, an editable install is one path entry: site-packages/sega_ros (the generated interfaces)
     # and this folder then merge through the package's extend_path.
     package_dir={'': '.'},
-    package_data={'sega_ros': ['**/*.safetensors', '**/*.npz', '**/*.yaml', '**/*.html']},
+    package_data={'sega_ros': ['**/*.safetensors', '**/*.npz', '**/*.yaml', '**/*.html', '**/*.js']},
     # Where CMake puts them too: bags are read and written with the message files themselves, also without ROS.
     data_files=[('share/sega_ros/msg', sorted(str(p.relative_to(ROOT)) for p in (ROOT / 'msg').glob('*.msg')))],
     install_requires=requirements('core'),

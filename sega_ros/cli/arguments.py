@@ -67,6 +67,11 @@ def seconds(text: str) -> float:
     return _number(text, 0.1, 600, 'seconds')
 
 
+def block(text: str) -> float:
+    """Read the duration of a block of frames in seconds."""
+    return _number(text, 0.001, 60, 'seconds')
+
+
 def size(text: str) -> tuple[int, int]:
     """Read `512` or `WIDTHxHEIGHT` in pixels; returns (H, W)."""
     try:
