@@ -119,6 +119,7 @@ def test_every_mark_has_its_frame(data):
     linked = {a['xlink:href'] for a in page.all('a') if 'xlink:href' in a}
     assert {'#frame-200', '#frame-100'} <= linked and all(link[1:] in page.ids for link in linked)
     assert sum('xlink:href' in a for a in page.all('a')) == 3 * len(PANELS)
+    assert not [a for a in page.all('a') if 'target' in a], 'links stay in the page'
     local = [a['href'] for a in page.all('a') if 'href' in a]
     assert local and set(local) == {'#clip'} and 'clip' in page.ids
 

@@ -14,7 +14,7 @@ from sega_ros.io import VideoReader, VideoWriter
 _FAR = 250  # frames: the encoder's longest distance between key frames; nearer ones are reached faster by decoding
 _HEADS = 15  # frames before the wanted one, at which a seek aims
 # A clip that fits is taken as it is; of others, side (px) of each of the two pictures and crf (quality), finest first.
-_RUNGS = ((384, 24), (320, 27), (256, 30), (192, 34))
+_RUNGS = ((320, 26), (256, 29), (192, 33))
 _WHOLE, _FIRST = 5400, 3600  # frames: of a longer clip that does not fit so many are taken, and passages
 _AROUND = 1.5  # s before and after a moment
 

@@ -68,6 +68,7 @@ class Moment:
 class Moments:
     """All that a report shows; a row is there once, in the strip that asked for it first."""
 
+    apart: float  # s: least distance of the moments of one strip, or of one figure
     ranking: Panel | None  # None: no figure can rank the frames, they are spread over the run
     shown: tuple[Moment, ...]
     marks: Mapping[str, tuple[int, ...]]  # rows marked in each panel, by its column
@@ -95,7 +96,7 @@ def choose_moments(run: FinishedRun) -> Moments:
     for panel in PANELS:
         add(marks[panel.column], 'marked', f'{panel.title.split(":")[0]} {panel.extreme}')
     add(_spread(np.flatnonzero(run.frames['lost']), seconds, apart, _MARKS), 'marked', 'the picture shows no face')
-    return Moments(ranking, tuple(Moment(row, strip, tuple(why)) for row, (strip, why) in found.items()), marks)
+    return Moments(apart, ranking, tuple(Moment(row, strip, tuple(why)) for row, (strip, why) in found.items()), marks)
 
 
 def _orders(run: FinishedRun, ranking: Panel | None) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ from sega_ros.evaluation.replay.clip_frames import SmallClip, small_clip
 from sega_ros.evaluation.replay.moments import PANELS, Moment, Moments, choose_moments
 from sega_ros.evaluation.replay.page import number, render_page, svg
 from sega_ros.evaluation.replay.report_text import (
-    FIGURES_BY_NAME,
     counts_text,
     figure_rows,
     identity_text,
@@ -29,7 +28,8 @@ from sega_ros.io import atomic_write
 REPORT = 'report.html'
 CLIP_LIMIT = 27_000_000  # bytes: 36 MB in the page, which stays under 40
 _STAGES = {'track_ms': 'tracking', 'bind_ms': 'decoding and binding', 'draw_ms': 'drawing', 'latency_ms': 'latency'}
-_CAPTION = ('psnr_face', 'psnr_head', 'akd', 'aed', 'identity_distance')
+_CAPTION = {'psnr_face': 'PSNR face {} dB', 'psnr_head': 'head {} dB', 'akd': 'AKD {} px', 'aed': 'AED {}',
+            'identity_distance': 'identity distance {}'}
 _FOLLOWED = {'eye_left': 'left eye', 'eye_right': 'right eye', 'mouth': 'mouth'}
 
 
@@ -131,7 +131,7 @@ def _strip_values(run: FinishedRun, moments: Moments, pictures: Mapping[int, str
     ranking = moments.ranking and f'Ranked by {moments.ranking.title}' + (
         f' ({moments.ranking.lines[0][1]})' if len(moments.ranking.lines) > 1 and not moments.ranking.follows else '') + '.'
     return {'strips': found, 'ranking': ranking or 'No frame has a figure that could rank it.',
-            'picture_note': 'Frames of one strip are about a second apart.' if moments.ranking else '',
+            'picture_note': f'Frames of one strip are at least {moments.apart:.2g} s apart.' if moments.ranking else '',
             'has_heat': any(strips.has_heat(run, m.row) for m in moments.shown), 'gradient': strips.heat_gradient(),
             'heat_end': strips.HEAT_END}
 
@@ -139,8 +139,7 @@ def _strip_values(run: FinishedRun, moments: Moments, pictures: Mapping[int, str
 def _entry(run: FinishedRun, moment: Moment, picture: str | None, *, playable: bool) -> dict[str, Any]:
     row = moment.row
     reasons = '; '.join(moment.reasons)
-    known = [f'{FIGURES_BY_NAME[n].metadata["meaning"] if n == "identity_distance" else n} {number(run.frames[n][row])}'
-             for n in _CAPTION if np.isfinite(run.frames[n][row])]
+    known = [text.format(number(run.frames[name][row])) for name, text in _CAPTION.items() if np.isfinite(run.frames[name][row])]
     return {'frame': int(run.frames['frame'][row]), 'row': row, 'seconds': f'{run.seconds[row]:.2f}', 'picture': picture,
             'heat': strips.has_heat(run, row), 'playable': playable, 'reasons': reasons[0].upper() + reasons[1:],
             'figures': ', '.join(known) or 'no figure is known of it'}

@@ -29,7 +29,8 @@ def time_plot(run: FinishedRun, panel: Panel, marked: Sequence[int]) -> str | No
         axes.set_xlabel('seconds', fontsize=9, color=COLORS['ink'], labelpad=1)
         axes.margins(x=0.01)
         if len(panel.lines) > 1:
-            axes.legend(fontsize=9, frameon=False, labelcolor=COLORS['ink'], loc='upper right', ncols=2, borderaxespad=0)
+            axes.legend(fontsize=9, frameon=False, labelcolor=COLORS['ink'], loc='lower right', bbox_to_anchor=(1, 1), ncols=2,
+                        borderpad=0, borderaxespad=0.1)
 
     return draw_svg(panel.column, draw)
 
@@ -118,8 +119,8 @@ def latency_plot(run: FinishedRun) -> str | None:
         axes.hist(latency, bins=np.linspace(low, end, _BINS + 1), color=COLORS['one'])
         for value, percentile in zip(np.percentile(latency, PERCENTILES), PERCENTILES, strict=True):
             axes.axvline(value, color=COLORS['two'], lw=1.2)
-            axes.annotate(f' p{percentile} {value:.1f} ms', (value, 1.0 - 0.13 * PERCENTILES.index(percentile)), fontsize=9,
-                          xycoords=axes.get_xaxis_transform(), va='top', color=COLORS['ink'])
+            axes.annotate(f'p{percentile} {value:.1f} ms', (value, 1.0 - 0.13 * PERCENTILES.index(percentile)), (4, 0), fontsize=9,
+                          xycoords=axes.get_xaxis_transform(), textcoords='offset points', va='top', color=COLORS['ink'])
         axes.set_xlabel('ms', fontsize=9, color=COLORS['ink'], labelpad=1)
         axes.set_ylabel('frames', fontsize=9, color=COLORS['ink'])
 

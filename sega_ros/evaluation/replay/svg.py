@@ -15,11 +15,11 @@ COLORS = {
 _WIDTH, _LEFT, _RIGHT = 9.6, 0.07, 0.985  # inches; shares of it, the same in all plots, so that their times lie below each other
 
 
-def draw_svg(name: str, draw: Callable[[Axes], None], *, height: float = 2.0) -> str:
+def draw_svg(name: str, draw: Callable[[Axes], None], *, height: float = 2.1) -> str:
     """Return what `draw` draws on axes of `height` (inches), for `<figure>`; `name` keeps its ids apart from other plots'."""
     figure = Figure(figsize=(_WIDTH, height))
     axes = figure.subplots()
-    figure.subplots_adjust(left=_LEFT, right=_RIGHT, bottom=0.42 / height, top=1 - 0.16 / height)
+    figure.subplots_adjust(left=_LEFT, right=_RIGHT, bottom=0.42 / height, top=1 - 0.24 / height)
     clean(axes)
     draw(axes)
     return figure_svg(figure, name)
@@ -39,6 +39,7 @@ def figure_svg(figure: Figure, name: str) -> str:
     text = re.sub(r' id="([^"]*)"', lambda m: m[0] if m[1] in used else '', text)
     text = re.sub(r'(<svg [^>]*?)width="[^"]*pt" height="[^"]*pt"|(<svg [^>]*?)height="[^"]*pt"([^>]*?)width="[^"]*pt"',
                   lambda m: (m[1] or f'{m[2]}{m[3]}'), text, count=1)
+    text = text.replace(' target="_blank"', '')  # links stay in the page
     for color, value in COLORS.items():
         text = text.replace(value, f'var(--{color})')
     return text

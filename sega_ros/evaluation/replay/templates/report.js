@@ -35,9 +35,9 @@ document.addEventListener('click', (event) => {
   if (entry && entry.dataset.row) seek(Number(entry.dataset.row));
 });
 
-if (video) {
-  video.addEventListener('timeupdate', () => {
-    const row = rowAt(Math.floor(video.currentTime * fps + 1e-6));
-    document.getElementById('place').textContent = row === null ? '' : `row ${row} of frames.csv (the first is 0)`;
-  });
+function showPlace() {
+  const row = rowAt(Math.floor(video.currentTime * fps + 1e-6));
+  document.getElementById('place').textContent = row === null ? '' : `row ${row} of frames.csv (the first is 0)`;
 }
+
+if (video) for (const event of ['seeking', 'timeupdate']) video.addEventListener(event, showPlace);
