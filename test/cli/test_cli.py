@@ -13,7 +13,7 @@ from sega_ros.cli.arguments import color, degrees, size
 from sega_ros.cli.render import turntable
 from sega_ros.io import write_png
 
-COMMANDS = ('create', 'drive', 'render', 'head', 'data', 'train', 'reenact', 'ablate', 'bench')
+COMMANDS = ('create', 'drive', 'render', 'head', 'data', 'train', 'reenact', 'compare', 'ablate', 'bench')
 
 
 def run(capsys, *argv):

@@ -195,3 +195,11 @@ def test_picture_and_page(tmp_path):
         write_comparison(found, tmp_path / 'out.pdf')
     values = json.loads(json.dumps(to_json_values(found)))
     assert values['figures']['psnr_face']['verdict'] == 'better' and values['paired'] == 900
+
+
+def test_unknown_and_zero_in_words(tmp_path):
+    a = columns(60)
+    b = {**a, 'akd': a['akd'] + np.random.default_rng(0).random(60)}
+    text = to_table(compare_runs(run_of(tmp_path / 'a', a), run_of(tmp_path / 'b', b)))
+    lines = {line.split()[0]: line for line in text.splitlines()}
+    assert '0 to 0' in lines['psnr_face'] and 'unknown' in lines['akd'] and 'unknown to' not in lines['akd']

@@ -48,8 +48,8 @@ class ClipFrames:
             self._seek(max(0, index - _HEADS))
         while self._next < index and self._capture.grab():
             self._next += 1
-        ok, frame = self._capture.read() if self._next == index else (False, None)
-        if not ok:
+        frame = self._capture.read()[1] if self._next == index else None
+        if frame is None:
             raise CameraError(f'{self._path}: ends before frame {index}; is the file whole?')
         self._next += 1
         return cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
@@ -89,7 +89,7 @@ def small_clip(path: Path, rows: Sequence[int], *, limit: int) -> SmallClip | No
         if path.stat().st_size <= limit:
             return SmallClip(path.read_bytes(), ((0, frames.count),), frames.fps, frames.size[0], original=True)
         passages = choose_passages(frames.count, frames.fps, rows)
-        for side, crf in _RUNGS:
+        for side, crf in ((min(side, frames.size[0]), crf) for side, crf in _RUNGS):
             data = _encode(frames, passages, side, crf)
             if len(data) <= limit:
                 return SmallClip(data, passages, frames.fps, side, original=False)

@@ -32,7 +32,7 @@ def to_table(found: Comparison) -> str:
 
 
 def _cells(d: Difference) -> tuple[str, ...]:
-    interval = f'{number(d.low, signed=True)} to {number(d.high, signed=True)}'
+    interval = f'{number(d.low, signed=True)} to {number(d.high, signed=True)}' if np.isfinite(d.low) else 'unknown'
     return (d.name, number(d.mean_a), number(d.mean_b), number(d.difference, signed=True), interval, str(d.pairs),
             str(d.block), d.verdict)
 
@@ -43,6 +43,7 @@ def notes(found: Comparison) -> list[str]:
              f'{found.config.resamples} resamples, seed {found.config.seed}.']
     if any(d.verdict == UNSURE for d in found.differences):
         lines.append(f'Too short to tell: an interval takes as many frames as {MIN_BLOCKS} blocks have.')
+    lines.append('Intervals tell of more frames like these: not of other people, cameras or recordings.')
     lines.append('Each interval is for itself: of twenty figures without a difference, one is expected to show one by chance.')
     lines += [f'{name} is left out: {why}' for name, why in found.left_out.items()]
     return lines + [f'Compared all the same: {m}' for m in found.mismatches]
@@ -98,7 +99,7 @@ def difference_figure(found: Comparison) -> Figure:
     height = _ROW * count + 0.9
     figure = Figure(figsize=(_WIDTH, height))
     grid = figure.subplots(count, 2, squeeze=False, gridspec_kw={'width_ratios': (1, 2), 'wspace': 0.08, 'hspace': 0.75})
-    figure.subplots_adjust(left=0.16, right=0.985, top=1 - 0.42 / height, bottom=0.5 / height)
+    figure.subplots_adjust(left=0.16, right=0.925, top=1 - 0.42 / height, bottom=0.5 / height)
     for (left, right), d in zip(grid, found.differences, strict=True):
         _interval(left, d)
         _course(right, found, d)
@@ -113,7 +114,7 @@ def _interval(axes: Axes, d: Difference) -> None:
     clean(axes)
     axes.grid(visible=False)
     color = COLORS[_VERDICT_COLORS.get(d.verdict, 'quiet')]
-    reach = 1.15 * max(np.abs([v for v in (d.difference, d.low, d.high) if np.isfinite(v)]).max(), 1e-12)
+    reach = 1.15 * float(np.nanmax(np.abs([d.difference, d.low, d.high]))) or 1.0
     axes.axvline(0, color=COLORS['quiet'], lw=0.8)
     axes.plot([d.low, d.high], [0, 0], color=color, lw=2.5, solid_capstyle='butt')
     axes.plot(d.difference, 0, 'o', color=color, ms=5)

@@ -35,4 +35,4 @@ def number(value: float | None, *, signed: bool = False) -> str:
     """Four digits for people; 'unknown' where there is none."""
     if value is None or not math.isfinite(value):
         return 'unknown'
-    return f'{value:{"+" if signed else ""}.4g}'
+    return f'{value:{"+" if signed and value else ""}.4g}'

@@ -67,13 +67,13 @@ def envelope(seconds: np.ndarray, values: np.ndarray, *, columns: int = _COLUMNS
     """Times, smallest, mean and largest values [min(K, columns)] of consecutive rows; NaN where all of a column are NaN."""
     if len(values) <= columns:
         return seconds, values, values, values
-    middle, low, mean, high = [], [], [], []
-    for part in np.array_split(np.arange(len(values)), columns):
+    found = np.full((4, columns), np.nan)
+    for k, part in enumerate(np.array_split(np.arange(len(values)), columns)):
         known = values[part][np.isfinite(values[part])]
-        middle.append(seconds[part].mean())
-        for kept, reduce in ((low, np.min), (mean, np.mean), (high, np.max)):
-            kept.append(reduce(known) if len(known) else np.nan)
-    return np.array(middle), np.array(low), np.array(mean), np.array(high)
+        found[0, k] = seconds[part].mean()
+        if len(known):
+            found[1:, k] = known.min(), known.mean(), known.max()
+    return tuple(found)
 
 
 def _shade(axes: Axes, run: FinishedRun, kept: np.ndarray) -> None:
@@ -119,8 +119,8 @@ def latency_plot(run: FinishedRun) -> str | None:
         axes.hist(latency, bins=np.linspace(low, end, _BINS + 1), color=COLORS['one'])
         for value, percentile in zip(np.percentile(latency, PERCENTILES), PERCENTILES, strict=True):
             axes.axvline(value, color=COLORS['two'], lw=1.2)
-            axes.annotate(f'p{percentile} {value:.1f} ms', (value, 1.0 - 0.13 * PERCENTILES.index(percentile)), (4, 0), fontsize=9,
-                          xycoords=axes.get_xaxis_transform(), textcoords='offset points', va='top', color=COLORS['ink'])
+            axes.annotate(f'p{percentile} {value:.1f} ms', (value, 1.0 - 0.13 * PERCENTILES.index(percentile)), (4, 0), va='top',
+                          xycoords=axes.get_xaxis_transform(), textcoords='offset points', fontsize=9, color=COLORS['ink'])
         axes.set_xlabel('ms', fontsize=9, color=COLORS['ink'], labelpad=1)
         axes.set_ylabel('frames', fontsize=9, color=COLORS['ink'])
 

@@ -103,5 +103,5 @@ def _row(run: FinishedRun, name: str) -> dict[str, Any]:
     if not found or not found['count']:
         return row | {'why': why_missing(run, name)}
     values = {key: number(found[wanted]) for key, wanted in (('mean', 'mean'), ('median', 'median'), ('worst', 'worst5'))}
-    about = {'unit': about['unit'] or 'none', 'better': about['better'] or 'neither'}
-    return row | values | about | {'why': '', 'count': found['count']}
+    sense = {'unit': about['unit'] or 'none', 'better': about['better'] or 'neither'}
+    return row | values | sense | {'why': '', 'count': found['count']}
