@@ -83,7 +83,8 @@ def _shade(axes: Axes, run: FinishedRun, kept: np.ndarray) -> None:
     for rows, color in ((grey & ~frames['lost'] & kept, 'unscored'), (frames['lost'] & kept, 'lost')):
         spans = spans_of(rows, columns=_COLUMNS)
         start, end = run.seconds[[a for a, _ in spans]], run.seconds[[b - 1 for _, b in spans]]
-        bars = [(float(a) - run.period / 2, float(b - a) + run.period) for a, b in zip(start, end, strict=True)]
+        more = max(run.period, float(np.ptp(run.seconds)) / _COLUMNS)  # wide enough to be seen
+        bars = [(float(a) - more / 2, float(b - a) + more) for a, b in zip(start, end, strict=True)]
         axes.broken_barh(bars, (0, 1), transform=axes.get_xaxis_transform(), facecolor=COLORS[color], lw=0, zorder=0)
 
 
