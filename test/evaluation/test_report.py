@@ -226,6 +226,15 @@ def test_nothing_drawn_has_no_latency(tmp_path):
     assert 'there is nothing to time' in page_of(folder).words
 
 
+def test_dropped_frames_have_no_time(tmp_path):
+    folder = write_run(tmp_path, columns(20), latency=np.full(15, 30.0), about={'realtime': True})
+    page = page_of(folder)
+    assert 'From when a frame was due' in page.words and 'were dropped at the recorded pace' in page.words
+    (folder / 'run.json').write_text('{"realtime": false}')
+    with pytest.raises(RecordingError, match='found 20, 15 and 20'):
+        read_run(folder)
+
+
 def test_long_run_stays_small(tmp_path):
     frames = 54_000
     table = columns(frames)

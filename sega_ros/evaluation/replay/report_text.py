@@ -33,6 +33,8 @@ def identity_text(identity: Mapping[str, Any]) -> str:
         return f'The avatar was made from frame {identity.get("frame")} of the recording, which is not scored.'
     if kind == 'photo':
         return f'The avatar was made from the photo {identity.get("photo", "given")}.'
+    if kind == 'recorded':
+        return f'The face shape that figures need was fitted to frame {identity.get("shape_of_frame")} of the recording.'
     return f'The avatar is the stored {identity.get("avatar", "one")}.'
 
 
