@@ -135,6 +135,13 @@ def test_only_frames_that_both_scored(tmp_path):
     assert rows['lost'].mean_b == pytest.approx(35 / 320) and rows['lost'].verdict in ('worse', 'no difference')
 
 
+def test_blocks_last_as_long_where_few_frames_were_measured(tmp_path):
+    table = columns(900)
+    table['scored'] = np.arange(900) % 3 == 0
+    found = compare_runs(run_of(tmp_path / 'a', table), run_of(tmp_path / 'b', table))
+    assert (found.paired, found.block_frames) == (300, 10)
+
+
 def test_repeated_stamps_pair_in_their_order(tmp_path):
     table = columns(300)
     table['stamp_ns'][100:200] = table['stamp_ns'][100]

@@ -12,7 +12,7 @@ from sega_ros.config import option
 from sega_ros.errors import RequestError
 from sega_ros.evaluation.replay.bootstrap import block_interval, block_length
 from sega_ros.evaluation.replay.figures import FIGURES
-from sega_ros.evaluation.replay.runs import FinishedRun
+from sega_ros.evaluation.replay.runs import FinishedRun, typical_step
 
 BETTER, WORSE, SAME, UNSURE = 'better', 'worse', 'no difference', 'too short to tell'
 _SAME_WINDOW = 1e-3  # share by which the windows' sides may differ: both follow the same frames
@@ -59,7 +59,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     series: Mapping[str, np.ndarray]  # difference b - a per paired frame [K], by figure; NaN is unknown
     seconds: np.ndarray  # [K] when those frames were taken
-    period: float  # s from frame to frame
+    period: float  # s from one of them to the next
     mismatches: tuple[str, ...]  # why these runs should not be compared; empty unless forced
     left_out: Mapping[str, str]  # figures without a pair, and why
 
@@ -79,12 +79,14 @@ def compare_runs(a: FinishedRun, b: FinishedRun, config: CompareConfig | None = 
     if not len(rows_a):
         raise RequestError(f'{a.folder} and {b.folder} share no frame that both scored ({a.frames["scored"].sum()} and '
                            f'{b.frames["scored"].sum()} scored); pairs have the same stamp')
-    block = max(1, round(config.block / a.period))
+    seconds = a.seconds[rows_a]
+    period = typical_step(seconds)
+    block = max(1, round(config.block / period))
     values_a, values_b = _values(a, rows_a), _values(b, rows_b)
     found = [_compare(_about(name), values_a[name], values_b[name], block, config) for name in values_a]
     return Comparison(
         str(a.folder), str(b.folder), len(rows_a), block, config, tuple(d for d in found if d.pairs),
-        {name: values_b[name] - values_a[name] for name in values_a}, a.seconds[rows_a], a.period, tuple(mismatches),
+        {name: values_b[name] - values_a[name] for name in values_a}, seconds, period, tuple(mismatches),
         {d.name: _why(d.name, a, b) for d in found if not d.pairs})
 
 

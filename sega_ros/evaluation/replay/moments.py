@@ -8,7 +8,7 @@ import numpy as np
 from sega_ros.evaluation.replay.figures import FIGURES
 from sega_ros.evaluation.replay.runs import FinishedRun
 
-_BETTER = {f.name: f.metadata['better'] for f in FIGURES}
+_ABOUT = {f.name: f.metadata for f in FIGURES}
 _MARKS, _STRIP = 3, 3  # moments of each plot, of each strip
 _APART = 1.0  # s: the worst second is one moment, not thirty
 
@@ -18,9 +18,13 @@ class Panel:
     """One plot over time."""
 
     title: str
-    unit: str
     lines: tuple[tuple[str, str], ...]  # column, what the legend calls it
     extreme: str  # what its worst moments are called
+
+    @property
+    def unit(self) -> str:
+        """The unit of its lines."""
+        return _ABOUT[self.column]['unit']
 
     @property
     def column(self) -> str:
@@ -36,18 +40,18 @@ class Panel:
         """How bad every row is [K], greater is worse; NaN where that is unknown."""
         if self.follows:
             return np.abs(frames[self.lines[0][0]] - frames[self.lines[1][0]])
-        return -frames[self.column] if _BETTER[self.column] == 'more' else frames[self.column]
+        return -frames[self.column] if _ABOUT[self.column]['better'] == 'more' else frames[self.column]
 
 
 def _following(name: str, title: str) -> Panel:
-    return Panel(title, '', ((name, 'avatar'), (f'{name}_driver', 'driver')), 'farthest from the driver')
+    return Panel(title, ((name, 'avatar'), (f'{name}_driver', 'driver')), 'farthest from the driver')
 
 
 PANELS = (
-    Panel('PSNR', 'dB', (('psnr_face', 'face'), ('psnr_head', 'head')), 'lowest'),
-    Panel('AKD: mean distance of the landmarks', 'px of a 512 px window', (('akd', 'AKD'),), 'largest'),
-    Panel('AED: distance of the expression coefficients', '', (('aed', 'AED'),), 'largest'),
-    Panel('Identity distance', '', (('identity_distance', 'identity distance'),), 'largest'),
+    Panel('PSNR', (('psnr_face', 'face'), ('psnr_head', 'head')), 'lowest'),
+    Panel('AKD: mean distance of the landmarks', (('akd', 'AKD'),), 'largest'),
+    Panel('AED: distance of the expression coefficients', (('aed', 'AED'),), 'largest'),
+    Panel('Identity distance', (('identity_distance', 'identity distance'),), 'largest'),
     _following('mouth', "Mouth: gap between the lips over the eyes' distance"),
     _following('eye_left', 'Left eye: eye-aspect ratio'),
     _following('eye_right', 'Right eye: eye-aspect ratio'),

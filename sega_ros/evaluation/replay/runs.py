@@ -46,10 +46,15 @@ class FinishedRun:
 
     @property
     def period(self) -> float:
-        """Seconds from a frame to the next (median); 1/30 where that can't be told."""
-        steps = np.diff(np.sort(self.seconds))
-        steps = steps[steps > 0]
-        return float(np.median(steps)) if len(steps) else 1 / 30
+        """Seconds from a frame to the next (median)."""
+        return typical_step(self.seconds)
+
+
+def typical_step(seconds: np.ndarray) -> float:
+    """Median step of times [K] (s); 1/30 where that can't be told."""
+    steps = np.diff(np.sort(seconds))
+    steps = steps[steps > 0]
+    return float(np.median(steps)) if len(steps) else 1 / 30
 
 
 def read_run(folder: Path | str) -> FinishedRun:
