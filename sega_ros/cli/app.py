@@ -4,13 +4,13 @@ import argparse
 import os
 import sys
 
-from sega_ros.cli import ablate, bench, compare, create, data, distil, drive, head, reenact, render, train
+from sega_ros.cli import ablate, bench, compare, create, data, distil, drive, evaluate, head, reenact, render, train
 from sega_ros.cli.output import Output
 from sega_ros.errors import SegaError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = (create, drive, reenact, render, distil, head, data, train, compare, ablate, bench)
+_COMMANDS = (create, drive, reenact, evaluate, compare, render, distil, head, data, train, ablate, bench)
 _DESCRIPTION = """\
 One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
 
@@ -22,6 +22,7 @@ One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
   sega data sample --out people.png          see whom the networks are trained on
   sega train static --synthetic 2000 ...     train them
   sega reenact me --video clip.mp4 ...       a strip of driven frames
+  sega evaluate ride.mcap --out out/ride     replay a recording and measure every frame
   sega compare out/a out/b                   two evaluations of one recording, figure by figure
   sega ablate                                what each part of the method is worth
   sega bench                                 measure this machine

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from sega_ros.camera import project
 from sega_ros.errors import RequestError
 from sega_ros.head.skinning import Poser
 from sega_ros.losses import FeatureLoss
+from sega_ros.models.arcface import face_crop, load_arcface
 from sega_ros.models.crop import cut_window, identity_square
 from sega_ros.models.identity_encoder import IdentityEncoder
 from sega_ros.tracking.embedding import LandmarkEmbedding
@@ -19,6 +21,7 @@ from sega_ros.types import Capture, Shot
 MIN_PIXELS = 50  # of a mask, under which a figure says nothing
 _MESH_POINTS = 468  # MediaPipe's landmarks without the irises
 _WINDOW = 128  # px: side of what the encoder compares, as in training
+_ARCFACE_WINDOW = 256  # px
 _SSIM_SIDE = 7  # px: window of skimage's structural_similarity
 _BOX = 0.9  # side of dlib's own face box over the landmarks' larger extent (median of 33 synthetic portraits: 0.895)
 
@@ -159,6 +162,23 @@ class IdentityDistance:
         """Distance of the faces of two pictures, both at `landmarks` of the truth; NaN where one can't be encoded."""
         found, wanted = self.encode(image, landmarks), self.encode(truth, landmarks)
         return np.nan if found is None or wanted is None else float(np.linalg.norm(found - wanted))
+
+
+class ArcFaceSimilarity:
+    """Cosine of ArcFace's embeddings of two faces at a known place (CSIM); its weights are the user's."""
+
+    def __init__(self, weights: Path | str):
+        """Load the network; see `load_arcface` for the errors."""
+        self._network = load_arcface(weights)
+
+    def __call__(self, image: np.ndarray, truth: np.ndarray, landmarks: np.ndarray) -> float:
+        """Similarity of the faces of two pictures, uint8 RGB [H, W, 3], both at `landmarks` [>= 468, 2+] (px) of the truth."""
+        centre, side = identity_square(landmarks)
+        windows = torch.stack([torch.from_numpy(cut_window(x.astype(np.float32) / 255, centre, side, _ARCFACE_WINDOW)).permute(2, 0, 1)
+                               for x in (image, truth)])
+        with torch.inference_mode():
+            a, b = self._network(face_crop(windows))
+        return float(a @ b)
 
 
 def face_box(landmarks: np.ndarray) -> tuple[int, int, int, int]:

@@ -152,6 +152,11 @@ class FrameJudge:
         figures['akd'] = landmark_distance(None if found is None else found.points, points)
         return figures | _retracked(seen, found)
 
+    def compare_motion(self, seen: Seen, found: Seen, *, pose: bool) -> dict[str, float]:
+        """Expression distance of another person's frame and the avatar's picture; with `pose`, seen by one camera, the heads' too."""
+        figures = _retracked(seen, found)
+        return figures if pose else {name: value for name, value in figures.items() if name != 'apd'}
+
     def _likeness(self, given: np.ndarray, wanted: np.ndarray, points: np.ndarray) -> dict[str, float]:
         figures = {}
         if self._identity.available:
