@@ -1,7 +1,8 @@
 """Creating an avatar: photo -> landmarks, matte, fit -> base -> the prior's decoders -> fine-tuning on the photo -> Avatar."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,9 +117,10 @@ def create_avatar(
     if distilled and (model is None or not model.with_dynamic):
         raise RequestError('distilled: there are no networks for this head model, so there is nothing to distil')
     steps = work.steps if model else max(work.steps, _STEPS_WITHOUT_PRIOR)
-    person = personal_avatar(
-        UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
-        config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, lighting=lighting, report=report)
+    with _same_every_time():
+        person = personal_avatar(
+            UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
+            config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, lighting=lighting, report=report)
     report('bake', 0.96)
     avatar = person.avatar
     if distilled:
@@ -131,6 +133,22 @@ def create_avatar(
     avatar = replace(avatar, metadata=avatar.metadata | metadata)
     report('done', 1.0, person.picture)
     return avatar
+
+
+@contextmanager
+def _same_every_time() -> Iterator[None]:
+    """Let PyTorch add up in one order: with several threads gradients of gathered values differ in their last bits otherwise.
+
+    Where an operation can do no such thing (some on CUDA), it goes on as it can.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fill, torch.utils.deterministic.fill_uninitialized_memory = torch.utils.deterministic.fill_uninitialized_memory, False
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 @dataclass(frozen=True)

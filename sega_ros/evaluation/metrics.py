@@ -174,10 +174,9 @@ class ArcFaceSimilarity:
     def __call__(self, image: np.ndarray, truth: np.ndarray, landmarks: np.ndarray) -> float:
         """Similarity of the faces of two pictures, uint8 RGB [H, W, 3], both at `landmarks` [>= 468, 2+] (px) of the truth."""
         centre, side = identity_square(landmarks)
-        windows = torch.stack([torch.from_numpy(cut_window(x.astype(np.float32) / 255, centre, side, _ARCFACE_WINDOW)).permute(2, 0, 1)
-                               for x in (image, truth)])
+        windows = [cut_window(x.astype(np.float32) / 255, centre, side, _ARCFACE_WINDOW) for x in (image, truth)]
         with torch.inference_mode():
-            a, b = self._network(face_crop(windows))
+            a, b = self._network(face_crop(torch.from_numpy(np.stack(windows)).permute(0, 3, 1, 2)))
         return float(a @ b)
 
 

@@ -1,6 +1,6 @@
 """LPIPS on VGG-16 (Zhang et al. 2018), frozen; the backbone's weights are the user's, the linear ones come with torchmetrics.
 
-Names of the backbone's weights are torchvision's, as in `models.vgg`; those of the linear layers torchmetrics' (`lin0.model.1.weight`, ...).
+Names of the backbone's weights are torchvision's, as in `models.vgg`; those of the linear layers are torchmetrics'.
 """
 
 from pathlib import Path

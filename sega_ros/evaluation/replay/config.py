@@ -12,8 +12,9 @@ class EvaluateConfig:
     """Options of `sega evaluate`."""
 
     protocol: str = option(
-        'self', 'self: an avatar of the recording\'s own person, driven by it and compared with it; cross: another person drives; '
-        'expression: recorded FlameExpression messages drive; rendered: recorded pictures of an avatar are compared', choices=PROTOCOLS)
+        'self', 'self: an avatar of the recording\'s own person, driven by and compared with it; cross: another person drives; '
+        'expression: recorded FlameExpression messages drive; rendered: an avatar\'s recorded pictures are compared',
+        choices=PROTOCOLS)
     view: str = option('input', 'where the avatar is seen from; only input lies over the driving frames',
                        choices=('input', 'frontal', 'follow'))
     size: int = option(512, 'side of the picture where the view is not the input\'s', unit='px', bounds=(64, 4096))

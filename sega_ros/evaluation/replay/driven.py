@@ -128,7 +128,7 @@ class _ByStamp:
 
 
 class _Pace:
-    """Plays frames at their stamps' pace into a slot of one; a context manager and iterator of (index, frame, when it was due)."""
+    """Plays frames at their stamps' pace into a slot of one: a context manager that yields (index, frame, when it was due)."""
 
     def __init__(self, frames: Iterable[StampedImage]):
         self._frames, self._slot, self._over = frames, None, False

@@ -9,7 +9,6 @@ import torch
 
 from sega_ros.evaluation.metrics import (
     IdentityDistance,
-    detected,
     encoder_feature_distance,
     landmark_distance,
     masked_psnr,
@@ -18,8 +17,8 @@ from sega_ros.evaluation.replay.window import SIZE, Window, face_hull, head_mask
 from sega_ros.geometry import rotmat_to_rotvec
 from sega_ros.models.identity_encoder import IdentityEncoder
 from sega_ros.tracking.expression import ExpressionFitter, FrameFit
-from sega_ros.tracking.landmarks import LandmarkDetector
 from sega_ros.tracking.matting import Segmenter
+from sega_ros.tracking.mediapipe_graph import import_mediapipe
 from sega_ros.tracking.topology import eye_openness
 from sega_ros.types import Landmarks
 
@@ -53,14 +52,14 @@ class FrameFigures:
     ms_ssim_full: float = _figure('MS-SSIM of the luma, whole frame', '', 'more')
     lpips: float = _figure('LPIPS (VGG) of the window', '', 'less')
     feature_distance: float = _figure("distance of the frozen identity encoder's features in the window; not LPIPS", '', 'less')
-    akd: float = _figure('mean distance of 468 landmarks', 'px of a 512 px window', 'less')
+    akd: float = _figure('mean distance of 468 landmarks', 'px of the window', 'less')
     aed: float = _figure('mean absolute difference of the expression coefficients, both re-tracked', '', 'less')
     apd: float = _figure('angle between the head poses, both re-tracked', 'degrees', 'less')
     identity_distance: float = _figure("distance of dlib's face encodings", '', 'less')
     identity_failed: float = _figure('share of pictures whose face could not be encoded', '', 'less')
     csim: float = _figure("cosine of ArcFace's embeddings", '', 'more')
-    jitter: float = _figure('mean size of the second difference of the landmarks over three frames', 'px of a 512 px window', 'less')
-    jitter_driver: float = _figure("the same of the driver's", 'px of a 512 px window')
+    jitter: float = _figure('mean size of the second difference of the landmarks over three frames', 'px of the window', 'less')
+    jitter_driver: float = _figure("the same of the driver's", 'px of the window')
     eye_left: float = _figure('eye-aspect ratio of the left eye (small is closed)')
     eye_left_driver: float = _figure("the same of the driver's")
     eye_right: float = _figure('eye-aspect ratio of the right eye')
@@ -93,15 +92,35 @@ class Seen:
         return float(np.linalg.norm(lower - upper) / max(np.linalg.norm(left - right), 1e-6))
 
 
+class StillMesh:
+    """MediaPipe's face mesh of single pictures, as its users call it: others measure with it, not with this package's tracker."""
+
+    def __init__(self) -> None:
+        mesh = import_mediapipe().solutions.face_mesh
+        self._mesh = mesh.FaceMesh(static_image_mode=True, refine_landmarks=True, max_num_faces=1)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray | None:
+        """Landmarks [478, 3] (px) of the face in uint8 RGB [H, W, 3], or None."""
+        faces = self._mesh.process(np.ascontiguousarray(image)).multi_face_landmarks
+        if not faces:
+            return None
+        height, width = image.shape[:2]
+        return np.array([(p.x * width, p.y * height, p.z * width) for p in faces[0].landmark], np.float32)
+
+    def close(self) -> None:
+        """Release the networks."""
+        self._mesh.close()
+
+
 class FrameJudge:
     """Measures frames one by one, each for itself; a context manager."""
 
     def __init__(self, fitter: ExpressionFitter, encoder: IdentityEncoder | None, *, lpips: Distance | None = None,
                  csim: Distance | None = None):
-        """Prepare the networks: `fitter` holds the avatar's face shape; an `encoder`, `lpips` or `csim` of None leaves a figure out."""
+        """Take the networks; `fitter` holds the avatar's face shape; `encoder`, `lpips` or `csim` None leaves a figure out."""
         self._fitter, self._encoder, self._lpips, self._csim = fitter, encoder, lpips, csim
         self._identity = IdentityDistance()
-        self._detector = LandmarkDetector(static_image_mode=True)
+        self._mesh = StillMesh()
         self._segmenter = Segmenter()
 
     def __enter__(self) -> 'FrameJudge':
@@ -110,7 +129,7 @@ class FrameJudge:
 
     def __exit__(self, *_) -> None:
         self._segmenter.__exit__()
-        self._detector.close()
+        self._mesh.close()
 
     @property
     def missing(self) -> dict[str, str]:
@@ -127,8 +146,8 @@ class FrameJudge:
         return missing
 
     def look(self, window: np.ndarray, place: Window, size: tuple[int, int]) -> Seen | None:
-        """Landmarks in a window, uint8 RGB [512, 512, 3], that lies at `place` of a frame of `size` (H, W); None without a face."""
-        points = detected(self._detector, window)
+        """Landmarks in a window, uint8 RGB [512, 512, 3], at `place` of a frame of `size` (H, W); None without a face."""
+        points = self._mesh(window)
         if points is None:
             return None
         in_frame = place.to_frame(points)
@@ -136,7 +155,7 @@ class FrameJudge:
         return Seen(points, in_frame[:468, :2] * (SIZE / place.side), fit)
 
     def compare(self, truth: np.ndarray, drawn: np.ndarray, place: Window, seen: Seen, found: Seen | None) -> dict[str, float]:
-        """Figures of a picture that lies over its true frame (uint8 RGB [H, W, 3] both); `seen` in the truth, `found` in the picture."""
+        """Figures of a picture over its true frame, both uint8 RGB [H, W, 3]; landmarks were `seen` there and `found` here."""
         wanted, given = place.cut(truth), place.cut(drawn)
         face = face_hull(seen.points)
         head = head_mask(self._segmenter.probability(wanted), seen.points, face)
@@ -153,7 +172,7 @@ class FrameJudge:
         return figures | _retracked(seen, found)
 
     def compare_motion(self, seen: Seen, found: Seen, *, pose: bool) -> dict[str, float]:
-        """Expression distance of another person's frame and the avatar's picture; with `pose`, seen by one camera, the heads' too."""
+        """Expression distance of a driver's frame and the avatar's picture; with `pose` (one camera sees both) the heads' too."""
         figures = _retracked(seen, found)
         return figures if pose else {name: value for name, value in figures.items() if name != 'apd'}
 

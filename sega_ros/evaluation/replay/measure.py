@@ -27,19 +27,11 @@ class Rules:
     every: int = 1  # frames
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One frame."""
-
-    row: FrameFigures  # its jitter comes with the next frame
-    windows: np.ndarray  # [512, 1024, 3] uint8 RGB: driving frame, avatar
-
-
 class Measurer:
     """Measures frames in their order; a context manager."""
 
     def __init__(self, judge: FrameJudge, head: HeadModel, embedding: LandmarkEmbedding, rules: Rules, *, done: int = 0):
-        """Of the first `done` frames, whose rows are known, only the windows are made (and what the next frame's jitter needs)."""
+        """Of the first `done` frames, whose rows are known, only windows are made, and what the next frame's jitter needs."""
         self._judge, self._head, self._embedding, self._rules, self._done = judge, head, embedding, rules, done
         self._finder = LandmarkDetector(static_image_mode=True)
         self._driver_window: WindowFinder | None = None
@@ -83,17 +75,15 @@ class Measurer:
         """Windows in the driving frame and in the avatar's picture."""
         if self._driver_window is None and driven.truth is not None:
             self._driver_window = self._start(driven.truth, driven.expression)
-        place = self._driver_window and driven.truth is not None and self._driver_window(driven.expression, driven.truth.shape[:2])
-        if place:
+        place = _place(self._driver_window, driven.truth, driven.expression)
+        if place is not None:
             self.side = self.side or place.side
         if self._rules.overlays and driven.truth is not None:
-            return place or None, place or None
+            return place, place
+        still = replace(driven.expression, face_present=False)  # the avatar's picture has a camera of its own: hold the window
         if self._avatar_window is None and driven.drawn is not None:
-            still = replace(driven.expression, face_present=False)  # the avatar's picture has a camera of its own: hold the window
             self._avatar_window = self._start(driven.drawn, still)
-        drawn = self._avatar_window and driven.drawn is not None and self._avatar_window(
-            replace(driven.expression, face_present=False), driven.drawn.shape[:2])
-        return place or None, drawn or None
+        return place, _place(self._avatar_window, driven.drawn, still)
 
     def _start(self, image: np.ndarray, expression: FlameExpression) -> WindowFinder | None:
         points = detected(self._finder, image)
@@ -104,21 +94,23 @@ class Measurer:
 
     def _row(self, driven: Driven, place: Window | None, place_drawn: Window | None, windows: list[np.ndarray],
              ) -> tuple[FrameFigures, Seen | None, Seen | None]:
-        expression = driven.expression
-        row = FrameFigures(driven.index, driven.stamp_ns, bool(expression.face_present), float(expression.confidence), False, False)
-        known = driven.index < self._done - 2
-        if known or driven.index == self._rules.identity_frame or driven.index % self._rules.every:
+        says, rules = driven.expression, self._rules
+        row = FrameFigures(driven.index, driven.stamp_ns, bool(says.face_present), float(says.confidence), False, False)
+        if driven.index < self._done - 2 or driven.index == rules.identity_frame or driven.index % rules.every:
             return row, None, None
-        seen = place and self._judge.look(windows[0], place, driven.truth.shape[:2])
-        found = place_drawn and self._judge.look(windows[1], place_drawn, driven.drawn.shape[:2]) if driven.drawn is not None else None
-        wanted = seen is not None or (driven.truth is None and expression.face_present)
-        scored = bool(wanted and driven.drawn is not None)
-        figures = expressive(seen or None, suffix='_driver') | expressive(found or None, suffix='')
-        if scored and seen and self._rules.same_person and self._rules.overlays:
-            figures |= self._judge.compare(driven.truth, driven.drawn, place, seen, found or None)
+        seen, found = (None if place_ is None or image is None else self._judge.look(window, place_, image.shape[:2])
+                       for place_, image, window in zip((place, place_drawn), (driven.truth, driven.drawn), windows, strict=True))
+        scored = driven.drawn is not None and (seen is not None or (driven.truth is None and bool(says.face_present)))
+        figures = expressive(seen, suffix='_driver') | expressive(found, suffix='')
+        if scored and seen and rules.same_person and rules.overlays:
+            figures |= self._judge.compare(driven.truth, driven.drawn, place, seen, found)
         elif scored and seen and found:
-            figures |= self._judge.compare_motion(seen, found, pose=self._rules.overlays)
-        return replace(row, scored=scored, lost=scored and not found, **figures), seen or None, found or None
+            figures |= self._judge.compare_motion(seen, found, pose=rules.overlays)
+        return replace(row, scored=scored, lost=scored and found is None, **figures), seen, found
+
+
+def _place(finder: WindowFinder | None, image: np.ndarray | None, expression: FlameExpression) -> Window | None:
+    return None if finder is None or image is None else finder(expression, image.shape[:2])
 
 
 def _shown(image: np.ndarray | None, place: Window | None) -> np.ndarray:

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice, pairwise
 from pathlib import Path
 
 from sega_ros.avatar.drive import AvatarDriver, View, driver_identity
 from sega_ros.config import to_dict
-from sega_ros.errors import NoFaceError, RecordingError, RequestError
+from sega_ros.errors import NoFaceError, RequestError
 from sega_ros.evaluation.replay.config import EvaluateConfig
 from sega_ros.evaluation.replay.driven import Driven, Stage, Times, drive, drive_expressions, drive_realtime, pair
 from sega_ros.evaluation.replay.figures import FrameFigures, FrameJudge
@@ -29,6 +30,7 @@ from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 
 FORMAT = 1
+_RATED = 30  # frames whose stamps say the rate of the clip
 _PACKAGES = ('sega_ros', 'torch', 'numpy', 'scipy', 'opencv-contrib-python', 'mediapipe', 'numba', 'scikit-image', 'torchmetrics',
              'rosbags')
 Progress = Callable[[str, float], None]
@@ -64,8 +66,7 @@ def evaluate(job: Job, head: HeadModel, embedding: LandmarkEmbedding, *, progres
     with ExitStack() as stack:
         recording = stack.enter_context(Recording(job.source))
         folder = stack.enter_context(RunFolder(job.out, key, overwrite=job.overwrite))
-        person = job.person or person_of_recording(recording.frames(), head=head, embedding=embedding, quality=job.config.quality,
-                                                   progress=lambda stage, share: progress(stage, 0.02 + 0.06 * share))
+        person = job.person or _own_person(job, recording, head, embedding, progress)
         run = _Run(job, recording, folder, person, head, embedding, progress, stack)
         run.go()
         summary = run.summary(inputs)
@@ -77,14 +78,23 @@ def evaluate(job: Job, head: HeadModel, embedding: LandmarkEmbedding, *, progres
 def _check(job: Job) -> None:
     """Raise RequestError for options that do not go together."""
     config = job.config
-    if config.protocol in ('cross', 'expression') and job.person is None and config.protocol == 'cross':
+    if config.protocol == 'cross' and job.person is None:
         raise RequestError('protocol cross: give the avatar that is driven, with --avatar or --photo')
     if config.protocol == 'expression' and job.person is None:
         raise RequestError('protocol expression: give the avatar that the messages drive, with --avatar or --photo')
     if (config.protocol == 'rendered') != (job.rendered is not None):
-        raise RequestError('protocol rendered: give the bag of the recorded pictures with --rendered; other protocols draw their own')
+        raise RequestError('protocol rendered: --rendered names the bag of the recorded pictures; other protocols draw their own')
     if config.realtime and config.protocol in ('expression', 'rendered'):
         raise RequestError(f'--realtime replays camera frames; protocol {config.protocol} has none that are tracked')
+
+
+def _own_person(job: Job, recording: Recording, head: HeadModel, embedding: LandmarkEmbedding, progress: Progress) -> Person:
+    """The recording's own person; where pictures were recorded, for the face shape alone, so that every frame is measured."""
+    shape_only = job.config.protocol == 'rendered'
+    person = person_of_recording(recording.frames(), head=head, embedding=embedding,
+                                 quality='preview' if shape_only else job.config.quality,
+                                 progress=lambda stage, share: progress(stage, 0.02 + 0.06 * share))
+    return replace(person, frame=None, source={'kind': 'recorded', 'shape_of_frame': person.frame}) if shape_only else person
 
 
 class _Run:
@@ -133,13 +143,15 @@ class _Run:
 
     def _note(self, driven: Driven, bag: BagWriter | None) -> None:
         """Times, sizes, and the output bag."""
-        self._times.append((driven.index, driven.times, process_memory(os.getpid())))
+        dropped = self.job.config.realtime and driven.drawn is None
+        if not dropped:
+            self._times.append((driven.index, driven.times, process_memory(os.getpid())))
         self._stamps.see(driven.stamp_ns)
         size = driven.truth.shape[:2] if driven.truth is not None else driven.drawn.shape[:2]
         if self._size is not None and size != self._size and not any('size' in w for w in self._warnings):
             self._warnings.append(f'frame {driven.index} has another size ({size[1]} x {size[0]} px) than those before')
         self._size = self._size or size
-        if bag is not None:
+        if bag is not None and not dropped:
             bag.write_expression('/expression', driven.expression)
             self._write_picture(bag, driven)
 
@@ -178,7 +190,7 @@ class _Run:
             with BagWriter(path) as bag:
                 for driven in drive_realtime(self.recording.frames(), stage):
                     bag.write_image('/avatar/image', driven.drawn, stamp_ns=driven.stamp_ns, frame_id='')
-                    kept[driven.index] = Driven(driven.index, driven.stamp_ns, driven.expression, None, None, driven.times)
+                    kept[driven.index] = replace(driven, truth=None, drawn=None)
                     self._progress('replaying at the recorded pace', 0.1)
             second = Stage(self._tracker(), None, View('input'))
             with BagReader(path) as bag:
@@ -186,8 +198,7 @@ class _Run:
                 for found in pair(self.recording.frames(), pictures, second):
                     first = kept.get(found.index)
                     self._dropped += first is None
-                    yield found if first is None else Driven(found.index, found.stamp_ns, first.expression, found.truth, found.drawn,
-                                                             first.times)
+                    yield found if first is None else replace(first, truth=found.truth, drawn=found.drawn)
 
     def _tracker(self) -> FaceTracker | None:
         """A tracker as the live node has one, but learning in the foreground: frames must not depend on timing."""
@@ -197,7 +208,8 @@ class _Run:
         identity = self.person.avatar.identity
         if config.protocol in ('cross', 'self') and self.person.frame is None:
             first = next(self.recording.frames())
-            identity = driver_identity(self.person.avatar, self._head, self._embedding, first.image, choice=config.driver_identity)
+            identity = driver_identity(self.person.avatar, self._head, self._embedding, first.image,
+                                       choice=config.driver_identity)
         tracker = FaceTracker(self._head, self._embedding, identity=identity,
                               config=TrackerConfig(focal_length=self._focal_length()))
         return self._stack.enter_context(tracker)
@@ -224,9 +236,8 @@ class _Run:
 
     def _rate(self) -> float:
         """Frames/s of the clip: the recording's own, as its first frames' stamps say."""
-        stamps = [frame.stamp_ns for frame, _ in zip(self.recording.frames(), range(30), strict=False)] if (
-            self.job.config.protocol != 'expression') else []
-        steps = sorted(b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a)
+        stream = self.recording.expressions() if self.job.config.protocol == 'expression' else self.recording.frames()
+        steps = sorted(b - a for a, b in pairwise(item.stamp_ns for item in islice(stream, _RATED)) if b > a)
         return min(max(1e9 / steps[len(steps) // 2], 1.0), 240.0) if steps else 30.0
 
     @contextmanager

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 
 from sega_ros.camera import pose_camera, project
-from sega_ros.models.crop import cut_window
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.types import FlameExpression, Landmarks
 
 SIZE = 512  # px: side of the resampled window; landmark distances are in its pixels
 SCALE, UP = 2.0, 0.08  # side over the face's larger extent in the reference frame; its middle above the face's, over its side
 _MESH_POINTS, _CHIN = 468, 152
+_FREE = 0.2  # of the side: how far the face may move before its window does
 MASKS = {
     'face': "convex hull of MediaPipe's 468 mesh landmarks of the true frame",
     'head': "MediaPipe's selfie segmentation of the true frame (over 0.5) above the chin's landmark, and the face",
@@ -28,8 +28,14 @@ class Window:
     side: float  # pixels of the frame
 
     def cut(self, image: np.ndarray) -> np.ndarray:
-        """Return it as uint8 RGB [512, 512, 3]; black outside of the frame."""
-        return cut_window(np.ascontiguousarray(image), self.centre, self.side, SIZE)
+        """Return it as uint8 RGB [512, 512, 3]: averaged where it shrinks, else interpolated; the edge goes on outside."""
+        image, corner, side = np.ascontiguousarray(image), self.centre - self.side / 2, self.side
+        if side > SIZE:
+            scale = SIZE / side
+            image, corner, side = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), corner * scale, SIZE
+        scale = SIZE / side
+        matrix = np.array([[scale, 0, -corner[0] * scale], [0, scale, -corner[1] * scale]])
+        return cv2.warpAffine(image, matrix, (SIZE, SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
     def to_frame(self, points: np.ndarray) -> np.ndarray:
         """Take landmarks [P, 3] from the window's pixels to the frame's."""
@@ -38,9 +44,10 @@ class Window:
 
 
 class WindowFinder:
-    """Follows the face with a window of constant size: its centre moves as the tracked head does, and stays while that is lost.
+    """Follows the face with a window of constant size.
 
-    One frame's landmarks give size and place, so that a window is a function of these and of one expression message.
+    It stays where the first face was until the tracked head has moved by a fifth of its side, and is then centred anew: detectors
+    see what they get from one crop to the next, and a face that leaves its first place is not lost.
     """
 
     def __init__(self, reference: Landmarks, expression: FlameExpression, embedding: LandmarkEmbedding, vertices: np.ndarray,
@@ -55,13 +62,15 @@ class WindowFinder:
         middle = (low + high) / 2 - [0, UP * SCALE * float((high - low).max())]
         size = reference.height, reference.width
         self._shift = (middle - self._project(expression, size)) / reference.width if expression.face_present else None
-        self._last = middle / reference.width
+        self._centre = middle / reference.width
 
     def __call__(self, expression: FlameExpression, size: tuple[int, int]) -> Window:
         """Return the window in a frame of `size` (H, W)."""
         if expression.face_present and self._shift is not None:
-            self._last = self._project(expression, size) / size[1] + self._shift
-        return Window(self._last * size[1], self._side * size[1])
+            wanted = self._project(expression, size) / size[1] + self._shift
+            if np.abs(wanted - self._centre).max() > _FREE * self._side:
+                self._centre = wanted
+        return Window(self._centre * size[1], self._side * size[1])
 
     def _project(self, expression: FlameExpression, size: tuple[int, int]) -> np.ndarray:
         camera = pose_camera(expression.rotation, expression.translation, expression.focal_length, size)
