@@ -298,11 +298,14 @@ class SegaTracker:
         from sega_ros.avatar.drive import driver_identity
         from sega_ros.tracking.tracker import background_pool
 
+        puppet = self._loaded()
+        if self._choice == 'avatar' and puppet is not None and puppet is not self._decided_for:  # nothing to find out
+            self._decided_for = puppet
+            self._switch(puppet.avatar.identity)
         if self._decision is not None and self._decision.done():
             decision, self._decision = self._decision, None
             self._switch(decision.result())
         expression = self._tracker.track(image, stamp_ns, frame_id)
-        puppet = self._loaded()
         ready = self._decision is None and expression.face_present and (self._tracker.learnt or self._given)
         if puppet is not None and puppet is not self._decided_for and ready:
             self._decided_for = puppet

@@ -44,7 +44,7 @@ def stamps():
 def record_live(world, frames, avatar, folder):
     """Feed a driver node one frame after the other, each when the last one's picture is there; return the recorded bag."""
     AvatarStore(folder / 'avatars').save('me', avatar)
-    config = DriverConfig(avatar_dir=str(folder / 'avatars'))
+    config = DriverConfig(avatar_dir=str(folder / 'avatars'), driver_identity='avatar')
     node = world.add(AvatarDriver, {'avatar_id': 'me', 'view': 'input', 'driver_identity': 'avatar'},
                      core=lambda _: make_core(config))
     assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
