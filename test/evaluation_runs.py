@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from sega_ros.evaluation.replay.figures import FIGURES, FrameFigures
+from sega_ros.evaluation.replay.rows import FIGURES, FrameFigures
 from sega_ros.evaluation.replay.window import MASKS
 from sega_ros.io import VideoWriter
 

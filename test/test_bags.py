@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation.bags import START, header, image_messages, raw_image, write_bag
+from bag_support import START, header, image_messages, raw_image, write_bag
 
 from sega_ros.errors import ConfigError, RecordingError, StorageError
 from sega_ros.geometry import rotvec_to_rotmat

@@ -7,7 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from evaluation.bags import START, image_messages, write_bag
+from bag_support import START, image_messages, write_bag
 
 from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.errors import NoFaceError, RecordingError, RequestError

@@ -11,7 +11,7 @@ import numpy as np
 from sega_ros.config import option
 from sega_ros.errors import RequestError
 from sega_ros.evaluation.replay.bootstrap import block_interval, block_length
-from sega_ros.evaluation.replay.figures import FIGURES
+from sega_ros.evaluation.replay.rows import FIGURES
 from sega_ros.evaluation.replay.runs import FinishedRun, typical_step
 
 BETTER, WORSE, SAME, UNSURE = 'better', 'worse', 'no difference', 'too short to tell'

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sega_ros.errors import RecordingError, RequestError
-from sega_ros.evaluation.replay.figures import FrameFigures
+from sega_ros.evaluation.replay.rows import FrameFigures
 from sega_ros.evaluation.replay.totals import from_csv, to_csv, to_json
 from sega_ros.io import atomic_write
 
+FORMAT = 1  # of the result files
 STATE, PART = 'unfinished.json', 'frames.part.csv'
 FRAMES, SUMMARY, TIMING, RUN, CLIP, REPORT, BAG = (
     'frames.csv', 'summary.json', 'timing.csv', 'run.json', 'side_by_side.mp4', 'report.html', 'bag')

@@ -7,7 +7,8 @@ import numpy as np
 
 from sega_ros.evaluation.metrics import detected
 from sega_ros.evaluation.replay.driven import Driven
-from sega_ros.evaluation.replay.figures import FrameFigures, FrameJudge, Seen, expressive, jitter
+from sega_ros.evaluation.replay.figures import FrameJudge, Seen, expressive, jitter
+from sega_ros.evaluation.replay.rows import FrameFigures
 from sega_ros.evaluation.replay.window import SIZE, Window, WindowFinder
 from sega_ros.head.model import HeadModel
 from sega_ros.tracking.embedding import LandmarkEmbedding

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sega_ros.evaluation.replay.figures import FIGURES
+from sega_ros.evaluation.replay.rows import FIGURES
 from sega_ros.evaluation.replay.runs import FinishedRun
 
 _ABOUT = {f.name: f.metadata for f in FIGURES}

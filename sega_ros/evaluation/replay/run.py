@@ -16,11 +16,13 @@ from sega_ros.config import to_dict
 from sega_ros.errors import NoFaceError, RequestError
 from sega_ros.evaluation.replay.config import EvaluateConfig
 from sega_ros.evaluation.replay.driven import Driven, Stage, Times, drive, drive_expressions, drive_realtime, pair
-from sega_ros.evaluation.replay.figures import FrameFigures, FrameJudge
-from sega_ros.evaluation.replay.folder import BAG, CLIP, RunFolder
+from sega_ros.evaluation.replay.figures import FrameJudge
+from sega_ros.evaluation.replay.folder import BAG, CLIP, FORMAT, FRAMES, RUN, SUMMARY, TIMING, RunFolder
 from sega_ros.evaluation.replay.identity import Person, person_of_recording
 from sega_ros.evaluation.replay.measure import Measurer, Rules
 from sega_ros.evaluation.replay.recording import Recording, Source, fingerprint
+from sega_ros.evaluation.replay.report import write_report
+from sega_ros.evaluation.replay.rows import FrameFigures
 from sega_ros.evaluation.replay.totals import to_csv, to_json, totals
 from sega_ros.evaluation.replay.window import MASKS, SIZE
 from sega_ros.head.model import HeadModel
@@ -29,7 +31,6 @@ from sega_ros.io.memory import process_memory
 from sega_ros.tracking.embedding import LandmarkEmbedding
 from sega_ros.tracking.tracker import FaceTracker, TrackerConfig
 
-FORMAT = 1
 _RATED = 30  # frames whose stamps say the rate of the clip
 _PACKAGES = ('sega_ros', 'torch', 'numpy', 'scipy', 'opencv-contrib-python', 'mediapipe', 'numba', 'scikit-image', 'torchmetrics',
              'rosbags')
@@ -70,8 +71,9 @@ def evaluate(job: Job, head: HeadModel, embedding: LandmarkEmbedding, *, progres
         run = _Run(job, recording, folder, person, head, embedding, progress, stack)
         run.go()
         summary = run.summary(inputs)
-        folder.finish({'timing.csv': run.timing(), 'run.json': _run_json(job, started, begun), 'frames.csv': run.table(),
-                       'summary.json': to_json(summary)})
+        folder.finish({TIMING: run.timing(), RUN: _run_json(job, started, begun), FRAMES: run.table(), SUMMARY: to_json(summary)})
+    progress('report', 0.97)
+    write_report(job.out)
     return summary
 
 

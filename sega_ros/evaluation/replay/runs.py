@@ -10,13 +10,11 @@ from typing import Any
 import numpy as np
 
 from sega_ros.errors import RecordingError
-from sega_ros.evaluation.replay.figures import FrameFigures
+from sega_ros.evaluation.replay.folder import CLIP, FORMAT, FRAMES, RUN, STATE, SUMMARY, TIMING
+from sega_ros.evaluation.replay.rows import FrameFigures
 
-FORMAT = 1
-CLIP = 'side_by_side.mp4'
 TIMES = ('track_ms', 'bind_ms', 'draw_ms', 'latency_ms', 'rss_mb')
-_TABLES, _DOCUMENTS = ('frames.csv', 'timing.csv'), ('summary.json', 'run.json')
-_UNFINISHED = 'unfinished.json'
+_TABLES, _DOCUMENTS = (FRAMES, TIMING), (SUMMARY, RUN)
 _KINDS = {int: np.int64, bool: np.bool_, float: np.float64}
 _WANTED: dict[str, type] = {
     'protocol': str, 'view': str, 'recording': dict, 'identity': dict, 'masks': dict, 'window': dict, 'frames': dict,
@@ -67,13 +65,13 @@ def read_run(folder: Path | str) -> FinishedRun:
     if not folder.is_dir():
         raise RecordingError(f'{folder}: no such folder; give the output folder of "sega evaluate"')
     absent = [name for name in (*_TABLES, *_DOCUMENTS) if not (folder / name).is_file()]
-    if absent or (folder / _UNFINISHED).exists():
-        found = f'{", ".join(absent)} missing' if absent else f'{_UNFINISHED} is there'
+    if absent or (folder / STATE).exists():
+        found = f'{", ".join(absent)} missing' if absent else f'{STATE} is there'
         raise RecordingError(f'{folder}: not a finished run of "sega evaluate": {found}; let it finish, or evaluate anew')
     summary, about = (_document(folder / name) for name in _DOCUMENTS)
     _check_summary(folder, summary)
-    frames = _table(folder / 'frames.csv', {f.name: _kind(f.type) for f in fields(FrameFigures)})
-    timing = _table(folder / 'timing.csv', dict.fromkeys(TIMES, np.float64))
+    frames = _table(folder / FRAMES, {f.name: _kind(f.type) for f in fields(FrameFigures)})
+    timing = _table(folder / TIMING, dict.fromkeys(TIMES, np.float64))
     rows, timed, stated = len(frames['frame']), len(timing['latency_ms']), summary['frames'].get('total')
     # At the recorded pace, frames that were dropped took no time.
     if not rows or rows != stated or timed > rows or (timed < rows and not about.get('realtime')):

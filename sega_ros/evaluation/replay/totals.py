@@ -10,7 +10,7 @@ from dataclasses import fields
 import numpy as np
 
 from sega_ros.errors import RecordingError
-from sega_ros.evaluation.replay.figures import FIGURES, FrameFigures
+from sega_ros.evaluation.replay.rows import FIGURES, FrameFigures
 
 _MOVES = {'eye_left': 0.02, 'eye_right': 0.02, 'mouth': 0.02}  # standard deviation under which a correlation says nothing
 _FEW = 10  # frames
