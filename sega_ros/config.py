@@ -58,6 +58,8 @@ class Option:
         found: type = type(value)
         if found is not self.kind:
             raise ConfigError(f'{self.name}: wanted {self.kind.__name__}, found {found.__name__} {value!r}')
+        if isinstance(value, str) and '\0' in value:
+            raise ConfigError(f'{self.name}: found a text with a zero byte, which no file name and no message can hold')
         if self.bounds and not self.bounds[0] <= value <= self.bounds[1]:
             raise ConfigError(f'{self.name}: wanted {self.bounds[0]:g} to {self.bounds[1]:g}'
                               f'{" " + self.unit if self.unit else ""}, found {value!r}')

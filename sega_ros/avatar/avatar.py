@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import torch
 
+from sega_ros.avatar.checks import check_values
+from sega_ros.avatar.listing import check_listing
 from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestError
 from sega_ros.head.atlas import UvAtlas, build_atlas
 from sega_ros.head.model import HeadModel
@@ -17,7 +19,7 @@ FORMAT = 4  # of the file; raised when a reader of the old one would misread the
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
 NOTHING = np.array([0, 0, 0, 1, 0, 0, 0, -8, -8, -8, -10, 0, 0, 0], np.float32)  # a texel without a splat
-_MAX_ATLAS = 1024
+_MIN_ATLAS, _MAX_ATLAS = 8, 1024
 _SHELL_RESIDUAL = ('shell_colors', 'shell_opacities')
 _LEVELS = 64  # of the residual's eight bits, to either side; a power of two, so that packing anew changes nothing
 
@@ -53,11 +55,20 @@ class Avatar:
 
 
 def check_head(avatar: Avatar, head: HeadModel) -> None:
-    """Raise HeadModelMismatchError unless `avatar` was made for `head`."""
+    """Raise unless `avatar` was made for `head`.
+
+    Raises:
+        HeadModelMismatchError: it was made for another.
+        AvatarDamagedError: it says so, but has another number of coefficients or vertices.
+    """
     made, found = (avatar.head_model, avatar.head_model_version), (head.name, head.version)
     if made != found:
         raise HeadModelMismatchError(f'the avatar was made for head model {made[0]} {made[1]}, loaded is {found[0]} '
                                      f'{found[1]}: load that head, or create the avatar anew')
+    shape, offset = avatar.identity.shape, avatar.identity.v_offset
+    if len(shape) > head.n_shape or (offset is not None and len(offset) != len(head.v_template)):
+        raise AvatarDamagedError(f'damaged avatar: its identity does not fit head model {found[0]} {found[1]} of {head.n_shape} '
+                                 f'coefficients and {len(head.v_template)} vertices; create it anew')
 
 
 def _pack(maps: GaussianMap, empty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,7 +149,8 @@ def tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
         AvatarDamagedError: missing or malformed tensors, or another format version.
     """
     if metadata.get('format') != FORMAT:
-        raise AvatarDamagedError(f'avatar format {metadata.get("format")!r} is unknown, wanted {FORMAT}: create it anew')
+        raise AvatarDamagedError(f'avatar format {repr(metadata.get("format"))[:40]} is unknown, wanted {FORMAT}: create it anew')
+    check_listing(metadata)
     try:
         return _tensors_to_avatar(tensors, metadata)
     except (KeyError, RequestError, ValueError, TypeError, OverflowError) as error:
@@ -146,9 +158,9 @@ def tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
 
 
 def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar:
-    size = int(metadata['atlas_size'])
-    if not 1 <= size <= _MAX_ATLAS:
-        raise ValueError(f'atlas_size: wanted 1 to {_MAX_ATLAS}, found {size}')
+    size = metadata['atlas_size']
+    if type(size) is not int or not _MIN_ATLAS <= size <= _MAX_ATLAS:
+        raise ValueError(f'atlas_size: wanted {_MIN_ATLAS} to {_MAX_ATLAS}, found {str(size)[:40]!r}')
     channels = sum(_CHANNELS.values())
     count = len(tensors['shell.means'])
     used = {k: len(tensors[f'{k}.texels']) for k in ('static_map', 'dynamic_map')}
@@ -160,7 +172,7 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         'photo.intrinsics': (6,),
         'background': (3,), 'window': (3,), 'closed_lids': (size, size, 3), 'identity.shape': (None,),
     }
-    optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (None, 3), 'identity.focal_length': (1,),
+    optional = {'identity.v_offset': (None, 3), 'identity.landmark_offset': (478, 3), 'identity.focal_length': (1,),
                 'identity.eye_openness': (2,), 'identity.eyelids': (2,), 'identity.gaze': (2, 3),
                 'residual.maps': (None, channels)}
     shapes |= {key: shape for key, shape in optional.items() if key in tensors}
@@ -169,14 +181,7 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
                    'residual.shell_colors': (count, 3), 'residual.shell_opacities': (count,)}
     for key, shape in shapes.items():
         check_shape(key, tensors[key], shape)
-    for key, value in tensors.items():
-        if not np.isfinite(value).all():
-            raise ValueError(f'{key} holds values that are not finite')
-    for key, sizes in {'photo.intrinsics': slice(0, 4), 'window': slice(2, 3)}.items():
-        if not (tensors[key][sizes] > 0).all():
-            raise ValueError(f'{key}: wanted positive sizes, found {tensors[key][sizes].tolist()}')
-    if not (tensors['shell.fade'][:, 0] < tensors['shell.fade'][:, 1]).all():
-        raise ValueError('shell.fade: wanted the first cosine below the second')
+    check_values(tensors)
     identity = {f.name: tensors.get(f'identity.{f.name}') for f in fields(Identity)}
     if identity['focal_length'] is not None:
         identity['focal_length'] = float(identity['focal_length'][0])
@@ -190,8 +195,14 @@ def _tensors_to_avatar(tensors: dict[str, np.ndarray], metadata: dict) -> Avatar
         tensors['closed_lids'].astype(np.float32) / 255,
         Shell(Splats(**splats), *(np.array(tensors[f'shell.{k}'], np.float32) for k in ('normals', 'fade', 'torso'))),
         camera, np.array(tensors['window']), np.array(tensors['background']), _residual(tensors, size), metadata,
-        tuple(map(str, metadata.get('warnings', ()))),
+        _texts(metadata.get('warnings', [])),
     )
+
+
+def _texts(values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(v, str) for v in values):
+        raise TypeError('warnings: wanted a list of texts')
+    return tuple(values)
 
 
 def _branch(tensors: dict[str, np.ndarray], sizes: dict | None) -> Branch | Distilled | None:

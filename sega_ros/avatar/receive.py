@@ -5,7 +5,15 @@ import os
 import re
 from contextlib import suppress
 
-from sega_ros.avatar.store import MAX_AVATAR_BYTES, SUFFIX, AvatarStore, StoredAvatar, check_avatar_id
+from sega_ros.avatar.copies import Copies, Origin
+from sega_ros.avatar.store import (
+    MAX_AVATAR_BYTES,
+    SUFFIX,
+    AvatarStore,
+    StoredAvatar,
+    check_avatar_file,
+    check_avatar_id,
+)
 from sega_ros.errors import AvatarDamagedError, RequestError, StorageError
 from sega_ros.io.files import TEMPORARY_PREFIX, read_file
 
@@ -29,6 +37,7 @@ class IncomingAvatar:
         if not _DIGEST.fullmatch(sha256):
             raise RequestError(f'avatar {avatar_id}: wanted a SHA-256 of 64 hexadecimal digits, found {sha256[:80]!r}')
         store.check_free(avatar_id, replace=True)
+        store.check_room(avatar_id, size)
         self._store, self._id, self._sha256, self.size = store, avatar_id, sha256, size
         # An interrupted save has such a name, too: deleting the avatar removes it, and so does time.
         self._path = store.directory / f'{TEMPORARY_PREFIX}{avatar_id}{SUFFIX}-{sha256[:16]}'
@@ -62,8 +71,10 @@ class IncomingAvatar:
             raise StorageError(f'cannot write {self._path}: {(e.strerror or str(e)).lower()}') from e
         self.received += len(data)
 
-    def finish(self) -> StoredAvatar:
+    def finish(self, origin: Origin | None = None) -> StoredAvatar:
         """Check the whole file and store it in place of an older version, which stays when this one is no good.
+
+        `origin` is noted beside it; without, it counts as made here.
 
         Raises:
             AvatarDamagedError: the checksum is another, or it is no avatar; what arrived is discarded.
@@ -75,7 +86,10 @@ class IncomingAvatar:
             if found != self._sha256:
                 raise AvatarDamagedError(f'avatar {self._id}: what arrived has the SHA-256 {found[:12]}..., wanted '
                                          f'{self._sha256[:12]}...; fetch it again')
-            return self._store.take_in(self._id, self._path, data)
+            check_avatar_file(self._path)
+            if origin is not None:
+                Copies(self._store).note(origin)
+            return self._store.take_in(self._id, data)
         except FileNotFoundError as e:
             raise StorageError(f'{self._path} is gone: somebody removed it; fetch the avatar again') from e
         finally:

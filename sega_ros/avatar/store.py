@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from sega_ros.avatar.listing import check_listing
 from sega_ros.errors import (
     AvatarDamagedError,
     AvatarExistsError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 MAX_AVATAR_BYTES = 16_000_000
 MAX_CHUNK = 256 * 1024  # bytes of one GetAvatar answer
 SUFFIX = '.safetensors'
+ORIGIN_SUFFIX = '.origin.json'  # beside a fetched avatar, see `copies`
 
 _Entries: TypeAlias = 'list[StoredAvatar | DamagedAvatar]'  # here, as `list` is a method's name inside of the store
 _ID = re.compile(r'[A-Za-z0-9_-]{1,64}')
@@ -80,11 +82,27 @@ def check_avatar_id(avatar_id: str) -> str:
     return avatar_id
 
 
+@dataclass(frozen=True)
+class StoreLimit:
+    """What a directory of avatars may hold; None: any."""
+
+    avatars: int | None = None
+    size: int | None = None  # bytes of all files
+
+
+def check_avatar_file(path: Path) -> None:
+    """Raise AvatarDamagedError unless a file is an avatar, whole and as this version writes them."""
+    from sega_ros.avatar.avatar import tensors_to_avatar
+
+    tensors_to_avatar(*load_tensors(path, MAX_AVATAR_BYTES))
+
+
 class AvatarStore:
     """The avatars of one directory, one file each. Symbolic links in it are not followed."""
 
-    def __init__(self, directory: Path | str | None = None):
+    def __init__(self, directory: Path | str | None = None, limit: StoreLimit | None = None):
         """Use `directory` (default: `default_directory()`); it is made when the first avatar is saved."""
+        self._limit = limit or StoreLimit()
         self.directory = Path(directory or default_directory()).expanduser().absolute()
         self._digests: dict[str, tuple[tuple, str]] = {}  # id -> file state, sha256
 
@@ -92,8 +110,11 @@ class AvatarStore:
         """Return where `avatar_id` is or would be stored."""
         return self.directory / f'{check_avatar_id(avatar_id)}{SUFFIX}'
 
+    def _origin(self, avatar_id: str) -> Path:
+        return self.directory / f'{check_avatar_id(avatar_id)}{ORIGIN_SUFFIX}'
+
     def check_free(self, avatar_id: str, *, replace: bool = False) -> None:
-        """Raise now what `save` would raise after long work: bad or taken id, a directory that can't be written."""
+        """Raise now what `save` would raise after long work: bad or taken id, a directory that is full or can't be written."""
         path = self.path(avatar_id)
         if path.is_symlink() or path.exists():
             if not replace:
@@ -103,6 +124,19 @@ class AvatarStore:
         self._make_directory()
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise StorageError(f'{self.directory}: cannot be written; choose another directory')
+        self.check_room(avatar_id)
+
+    def check_room(self, avatar_id: str, size: int = 1) -> None:
+        """Raise StorageError unless `size` more bytes (in place of an older file of that id) are within the store's limit."""
+        sizes = []
+        for path in self.directory.glob(f'*{SUFFIX}'):
+            with suppress(OSError):  # deleted meanwhile
+                sizes += [path.lstat().st_size] if path.stem != avatar_id else []
+        count, total, limit = len(sizes) + 1, sum(sizes) + size, self._limit
+        if (limit.avatars is not None and count > limit.avatars) or (limit.size is not None and total > limit.size):
+            raise StorageError(
+                f'{self.directory}: holds {len(sizes)} avatars of {sum(sizes)} bytes; with {avatar_id} it would be more than the '
+                f'limit of {limit.avatars} avatars and {limit.size} bytes; delete some, or raise the limit')
 
     def save(self, avatar_id: str, avatar: 'Avatar', replace: bool = False) -> StoredAvatar:
         """Store `avatar` under `avatar_id`, atomically.
@@ -121,22 +155,18 @@ class AvatarStore:
                                'are accepted; create it at a lower quality')
         self._make_directory()
         self._sweep()
+        self.check_room(avatar_id, len(data))
         try:
+            if replace:  # before the file: it must never pass for a copy of somebody's
+                self._origin(avatar_id).unlink(missing_ok=True)
             atomic_write(path, data, replace=replace, mode=_FILE_MODE)
         except AvatarExistsError as e:
             raise AvatarExistsError(self._taken(avatar_id)) from e
         return self._entry(path)
 
-    def take_in(self, avatar_id: str, path: Path, data: bytes) -> StoredAvatar:
-        """Store `data`, the bytes of the file `path`, if they are an avatar; an older one is replaced.
-
-        Raises:
-            AvatarDamagedError: they are not; an older avatar stays.
-            StorageError: as `save`.
-        """
-        from sega_ros.avatar.avatar import tensors_to_avatar
-
-        tensors_to_avatar(*load_tensors(path, MAX_AVATAR_BYTES))
+    def take_in(self, avatar_id: str, data: bytes) -> StoredAvatar:
+        """Store the bytes of a file that `check_avatar_file` found good; an older one is replaced. Raises as `save`."""
+        self.check_room(avatar_id, len(data))
         atomic_write(self.path(avatar_id), data, mode=_FILE_MODE)
         return self._entry(self.path(avatar_id))
 
@@ -197,6 +227,8 @@ class AvatarStore:
             raise StorageError(f'cannot delete {path}: {(e.strerror or str(e)).lower()}') from e
         finally:
             self._digests.pop(avatar_id, None)
+            with suppress(OSError):
+                self._origin(avatar_id).unlink()
             for leftover in self.directory.glob(f'{TEMPORARY_PREFIX}{path.name}-*'):
                 with suppress(OSError):
                     leftover.unlink()
@@ -256,6 +288,7 @@ class AvatarStore:
                 raise FileNotFoundError(path)
             raise AvatarDamagedError(f'{path}: not a regular file; put the file itself there')
         metadata, status = load_metadata(path, MAX_AVATAR_BYTES), path.stat()
+        check_listing(metadata)
         return StoredAvatar(path.stem, status.st_size, status.st_mtime_ns, metadata)
 
     def _make_directory(self) -> None:

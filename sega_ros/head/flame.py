@@ -7,14 +7,14 @@ a texture layout) is made here from its geometry.
 import hashlib
 import io
 import pickle
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from sega_ros.errors import HeadModelError
+from sega_ros.head.arrays import read_npz
 from sega_ros.head.files import cache_folder, write_atomically
-from sega_ros.head.model import HeadModel
+from sega_ros.head.model import HeadModel, arrays_to_head
 
 SHAPE_SPACE, EXPRESSION_SPACE = 300, 100  # columns of FLAME's shapedirs; smplx falls back to 10 + 10 below that
 _NEEDED = ('v_template', 'f', 'shapedirs', 'posedirs', 'J_regressor', 'weights', 'kintree_table')
@@ -33,15 +33,9 @@ def load_npz(path: Path) -> HeadModel:
     if path.suffix in ('.pkl', '.pickle'):
         raise HeadModelError(
             f'{path} is a pickle, which can hold code; convert it once: sega head convert {path} --out head.npz')
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if 'format' in archive.files:
-                return HeadModel.load(path)
-            arrays = {key: archive[key] for key in archive.files}
-    except FileNotFoundError as error:
-        raise HeadModelError(f'head model file {path} does not exist') from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise HeadModelError(f'head model file {path} is damaged or not an .npz without pickles: {error}') from error
+    arrays = read_npz(path)
+    if 'format' in arrays:
+        return arrays_to_head(arrays, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     cached = cache_folder() / f'flame-{digest}.npz'
     if cached.exists():
@@ -127,8 +121,14 @@ def _checked(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     wrong = [f'{k}: wanted {list(s)}, found {list(arrays[k].shape)}' for k, s in wanted.items() if arrays[k].shape != s]
     if wrong:
         raise HeadModelError(f'{name}: not FLAME ({"; ".join(wrong)})')
-    if not all(np.isfinite(arrays[k]).all() for k in wanted):
-        raise HeadModelError(f'{name}: an array holds values that are not finite')
+    if not all(arrays[k].dtype.kind in 'fiu' and np.isfinite(arrays[k]).all() for k in wanted):
+        raise HeadModelError(f'{name}: an array holds values that are not finite numbers')
+    if f == 0 or arrays['f'].min() < 0 or arrays['f'].max() >= v:
+        raise HeadModelError(f'{name}: triangles wanted vertices from 0 to {v - 1}, found others')
+    for key, limit in (('n_shape', SHAPE_SPACE), ('n_expression', EXPRESSION_SPACE)):
+        count = arrays.get(key, np.array(limit))
+        if count.shape != () or count.dtype.kind not in 'iu' or not 0 <= count <= limit:
+            raise HeadModelError(f'{name}: {key}: wanted an integer of 0 to {limit}, found {str(count)[:40]}')
     parents = arrays['kintree_table'][0].astype(np.int64)
     parents[0] = -1  # stored as 2^32 - 1
     if not np.array_equal(parents, [-1, 0, 1, 1, 1]):

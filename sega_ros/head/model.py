@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import zipfile
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from sega_ros.errors import HeadModelError, RequestError
+from sega_ros.head.arrays import read_npz
 from sega_ros.head.files import write_atomically
-from sega_ros.types import check_shape
+from sega_ros.types import Region, check_shape
 
 JOINTS = ('root', 'neck', 'jaw', 'left_eye', 'right_eye')
 FORMAT = 2  # of the npz file; raised when a reader of the old one would misread the new one
@@ -70,17 +70,20 @@ class HeadModel:
             for key, shape in wanted.items():
                 check_shape(key, getattr(self, key), shape)
         except RequestError as error:
-            raise HeadModelError(f'head model {self.name}: {error}') from error
+            raise HeadModelError(f'head model {self.name[:40]!r}: {error}') from error
         if self.posedirs.shape[2] not in (0, 36):
             raise HeadModelError(
-                f'head model {self.name}: posedirs wants 0 or 36 columns, found {self.posedirs.shape[2]}')
+                f'head model {self.name}: posedirs wants 0 or 36 columns, found {self.posedirs.shape[2]}; build it again')
         if len(self.name) > 32 or len(self.version) > 32:
             raise HeadModelError(
-                f'head model name and version may have 32 characters, found {self.name!r}, {self.version!r}')
-        for key, limit in (('faces', v), ('uv_faces', len(self.uvs))):
+                f'head model: wanted name and version of up to 32 characters, found {self.name[:40]!r}, {self.version[:40]!r}')
+        if self.parents[0] != -1 or any(not 0 <= p < j for j, p in enumerate(self.parents.tolist()) if j):
+            raise HeadModelError(f'head model {self.name}: parents: wanted -1 and earlier joints, found {self.parents.tolist()}')
+        for key, limit in (('faces', v), ('uv_faces', len(self.uvs)), ('face_region', len(Region)), ('eyelid_vertices', v),
+                           ('eyelid_columns', v), ('mirror_vertex', v)):
             index = getattr(self, key)
             if index.size and (index.min() < 0 or index.max() >= limit):
-                raise HeadModelError(f'head model {self.name}: {key} points outside of [0, {limit})')
+                raise HeadModelError(f'head model {self.name}: {key} points outside of [0, {limit}); build it again')
 
     @property
     def n_shape(self) -> int:
@@ -141,33 +144,49 @@ class HeadModel:
         Raises:
             HeadModelError: not such a file, of another format version, damaged or incomplete.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
-        except FileNotFoundError as error:
-            raise HeadModelError(f'head model file {path} does not exist') from error
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            raise HeadModelError(
-                f'head model file {path} is damaged or not an .npz without pickles: {error}') from error
-        return _from_arrays(cls, arrays, path)
+        return arrays_to_head(read_npz(path), path)
 
 
 def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
     return {f.name: np.asarray(getattr(head, f.name)) for f in fields(HeadModel)}
 
 
-def _from_arrays(cls, arrays: dict[str, np.ndarray], path) -> HeadModel:
-    found = int(arrays.pop('format', -1))
-    if found != FORMAT:
-        raise HeadModelError(
-            f'head model file {path}: format {found} where this version reads {FORMAT}; build it again')
+def arrays_to_head(arrays: dict[str, np.ndarray], path: str | Path) -> HeadModel:
+    """Head of the arrays that `HeadModel.save` wrote to `path`; each is checked, as compiled code reads them.
+
+    Raises:
+        HeadModelError: another format version, an array is missing, or holds what no head has.
+    """
+    found = arrays.get('format')
+    if found is None or found.shape != () or found.dtype.kind != 'i' or found != FORMAT:
+        raise HeadModelError(f'head model file {path}: wanted format {FORMAT}, found {str(found)[:40]}; build it again')
     missing = [f.name for f in fields(HeadModel) if f.name not in arrays]
     if missing:
         raise HeadModelError(f'head model file {path} lacks {missing}; build it again')
-    for key in ('name', 'version'):
-        arrays[key] = str(arrays[key])
-    arrays['expression_names'] = tuple(str(n) for n in arrays['expression_names'])
-    return cls(**{f.name: arrays[f.name] for f in fields(HeadModel)})
+    problems = [f'{f.name}: {why}' for f in fields(HeadModel) if (why := _problem(f.name, arrays[f.name]))]
+    if problems:
+        raise HeadModelError(f'head model file {path}: {"; ".join(problems)}; build it again')
+    texts = {key: str(arrays[key]) for key in ('name', 'version')}
+    texts['expression_names'] = tuple(str(n) for n in arrays['expression_names'])
+    return HeadModel(**({f.name: arrays[f.name] for f in fields(HeadModel)} | texts))
+
+
+_TEXTS, _INTEGERS = ('name', 'version', 'expression_names'), ('faces', 'parents', 'uv_faces', 'face_region', 'eyelid_vertices',
+                                                             'eyelid_columns', 'mirror_vertex')
+_LARGEST = 1e6  # nothing in a head is: metres, weights, standard deviations
+
+
+def _problem(name: str, array: np.ndarray) -> str:
+    """What is wrong with a field's type or values; '' when nothing is."""
+    kinds = 'U' if name in _TEXTS else 'iu' if name in _INTEGERS else 'f'
+    if array.dtype.kind not in kinds:
+        return f'wanted numbers or texts of kind {kinds!r}, found {array.dtype}'
+    if name in _TEXTS:
+        wanted = 1 if name == 'expression_names' else 0
+        return '' if array.ndim == wanted else f'wanted {wanted} dimensions, found {array.ndim}'
+    if kinds == 'f' and not (np.abs(array) < _LARGEST).all():
+        return f'wanted finite values under {_LARGEST:g}'
+    return ''
 
 
 class ByIdentity:

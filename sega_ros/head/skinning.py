@@ -39,9 +39,9 @@ class Poser:
     def __init__(self, head: HeadModel, shape: np.ndarray, *, v_offset: np.ndarray | None = None):
         """`shape` [<= S]; `v_offset` [V, 3] metres or None."""
         shape = _padded('shape', shape, head.n_shape)
-        rest = head.v_template if v_offset is None else head.v_template + v_offset
         if v_offset is not None:
             check_shape('v_offset', v_offset, head.v_template.shape)
+        rest = head.v_template if v_offset is None else head.v_template + v_offset
         active = np.flatnonzero(shape)
         if len(active):
             rest = rest + head.shapedirs[:, :, active] @ shape[active]
@@ -106,7 +106,7 @@ def _padded(name: str, values, length: int) -> np.ndarray:
 
     values = np.asarray(values, np.float32).ravel()
     if len(values) > length:
-        raise RequestError(f'{name}: the head has {length} coefficients, found {len(values)}')
+        raise RequestError(f'{name}: the head has {length} coefficients, found {len(values)}; use the same head model')
     return values if len(values) == length else np.concatenate([values, np.zeros(length - len(values), np.float32)])
 
 
@@ -236,7 +236,7 @@ def _offsets(name: str, dirs: Tensor, coefficients: Tensor) -> Tensor:
 
     count = coefficients.shape[1]
     if count > dirs.shape[2]:
-        raise RequestError(f'{name}: the head has {dirs.shape[2]} coefficients, found {count}')
+        raise RequestError(f'{name}: the head has {dirs.shape[2]} coefficients, found {count}; use the same head model')
     return (coefficients @ dirs[:, :, :count].reshape(-1, count).T).reshape(len(coefficients), -1, 3)
 
 

@@ -15,6 +15,8 @@ MAX_MODEL, MAX_VERSION, MAX_FRAME_ID = 32, 16, 32  # bytes
 JOINTS = ('neck_pose', 'jaw_pose', 'left_eye_pose', 'right_eye_pose')
 # A sender's float32 quaternion is this close to unit length; anything farther is no rotation.
 _UNIT_TOLERANCE = 1e-3
+# Far beyond any face (coefficients are standard deviations or shares, joints radians), and nothing overflows yet.
+_LARGEST, _FARTHEST = 100.0, 1000.0  # the second in metres
 
 
 def check_names(head_model: str, version: str, frame_id: str = '') -> None:
@@ -57,7 +59,8 @@ def message_to_expression(message: Any) -> FlameExpression:
     """Return the expression of a message.
 
     Raises:
-        RequestError: values that are not finite, or an orientation that is no rotation.
+        RequestError: values that are not finite or that no face has, an orientation that is no rotation, or a frame id that
+            the message may not have.
     """
     pose, stamp = message.head_pose, message.header.stamp
     quat = np.array([pose.orientation.x, pose.orientation.y, pose.orientation.z, pose.orientation.w])
@@ -68,6 +71,15 @@ def message_to_expression(message: Any) -> FlameExpression:
     values = np.concatenate([quat, translation, coefficients, eyelids, scalars, *joints.values()])
     if not np.isfinite(values).all():
         raise RequestError('expression message: found values that are not finite numbers; drop it')
+    for name, value, largest in (('coefficients', coefficients, _LARGEST), ('eyelids', eyelids, _LARGEST),
+                                 ('joints', [*joints.values()], _LARGEST), ('head position', translation, _FARTHEST)):
+        if np.abs(value).max(initial=0) > largest:
+            raise RequestError(f'expression message: {name}: wanted values up to {largest:g}, found larger ones; drop it')
+    if not 0 < message.focal_length <= _LARGEST:
+        raise RequestError(f'expression message: focal length: wanted over 0 and up to {_LARGEST:g} image widths, found '
+                           f'{message.focal_length:g}')
+    if len(message.header.frame_id.encode('utf-8', 'replace')) > MAX_FRAME_ID:
+        raise RequestError(f'expression message: found a frame id of more than {MAX_FRAME_ID} bytes; name the frame shorter')
     if abs(np.linalg.norm(quat) - 1) > _UNIT_TOLERANCE:
         raise RequestError(f'head pose: wanted a unit quaternion, found one of length {np.linalg.norm(quat):.4g}')
     rotation = Rotation.from_quat(quat).as_matrix().astype(np.float32)  # xyzw, as in the message; normalised there

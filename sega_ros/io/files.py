@@ -42,30 +42,42 @@ def atomic_write(path: Path | str, data: bytes, *, replace: bool = True, mode: i
             temporary.unlink(missing_ok=True)
 
 
-def read_file(path: Path | str, *, limit: int) -> bytes:
-    """Return the bytes of a regular file that is not a symbolic link.
+def read_file(path: Path | str, *, limit: int, follow: bool = False) -> bytes:
+    """Return the bytes of a regular file; a symbolic link is refused unless `follow`.
+
+    Neither a pipe nor a device is read: the one waits, the other may never end.
 
     Raises:
         FileNotFoundError: there is no such file.
         StorageError: it is a link, no regular file, longer than `limit` bytes, or unreadable.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | (0 if follow else os.O_NOFOLLOW) | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         raise
+    except ValueError as e:  # a name with a zero byte
+        raise StorageError(f'cannot read {str(path)!r}: no file has such a name') from e
     except OSError as e:
         found = 'it is a symbolic link; put the file itself there' if e.errno == errno.ELOOP else _reason(e)
         raise StorageError(f'cannot read {path}: {found}') from e
+    try:
+        _check_regular(path, os.fstat(descriptor), limit)
+    except StorageError:
+        os.close(descriptor)
+        raise
     with os.fdopen(descriptor, 'rb') as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise StorageError(f'cannot read {path}: it is not a regular file')
-        if status.st_size > limit:
-            raise StorageError(f'cannot read {path}: it has {status.st_size} bytes, at most {limit} are accepted')
         try:
             return file.read(limit + 1)
         except OSError as e:
             raise StorageError(f'cannot read {path}: {_reason(e)}') from e
+
+
+def _check_regular(path: Path | str, status: os.stat_result, limit: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = 'a directory' if stat.S_ISDIR(status.st_mode) else 'not a regular file'
+        raise StorageError(f'cannot read {path}: it is {kind}')
+    if status.st_size > limit:
+        raise StorageError(f'cannot read {path}: it has {status.st_size} bytes, at most {limit} are accepted')
 
 
 def _write_and_sync(path: Path, data: bytes, mode: int) -> None:

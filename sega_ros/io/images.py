@@ -1,6 +1,7 @@
 """Pictures as uint8 RGB [H, W, 3], with every limit checked on the header before a pixel is decoded."""
 
 import io
+import logging
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from sega_ros.errors import ImageError, StorageError
-from sega_ros.io.files import atomic_write
+from sega_ros.io.files import atomic_write, read_file
 
 MAX_SIDE = 16384  # px
 MAX_PIXELS = 80_000_000  # a quarter of a gigabyte once decoded; phones take 12 to 50 million
 MAX_BYTES = 128 * 1024 * 1024
+# Passes over the picture that a JPEG may take: cameras write one, programs about ten, a hostile file as many as it has bytes for.
+MAX_SCANS = 100
+_SCAN = b'\xff\xda'  # within a scan's own data every ff is followed by 00 or a restart marker
+
+# At its finest level Pillow logs what EXIF says, people's names and places included.
+logging.getLogger('PIL').setLevel(logging.INFO)
 
 # Pillow also opens formats that start other programs (EPS) or that nobody's camera writes.
 _FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'PPM', 'GIF')
@@ -29,51 +36,50 @@ class Photo:
     focal_length: float | None  # focal length over image width; None: not stated
 
 
-def check_image_size(height: int, width: int, *, name: str = 'image') -> None:
+def check_image_size(height: int, width: int, *, name: str = 'image', max_pixels: int = MAX_PIXELS) -> None:
     """Raise ImageError unless a picture of this size may be allocated."""
     if height < 1 or width < 1:
         raise ImageError(f'{name}: empty, found {width} x {height} px; send a picture with a face in it')
-    if max(height, width) > MAX_SIDE or height * width > MAX_PIXELS:
+    if max(height, width) > MAX_SIDE or height * width > max_pixels:
         raise ImageError(
             f'{name}: found {width} x {height} px, accepted are at most {MAX_SIDE} px a side and '
-            f'{MAX_PIXELS // 1_000_000} million px; scale it down (2000 px a side are plenty)')
+            f'{max_pixels / 1e6:g} million px; scale it down (2000 px a side are plenty)')
 
 
-def decode_image(data: bytes, *, name: str = 'image') -> np.ndarray:
+def decode_image(data: bytes, *, name: str = 'image', max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a compressed picture to uint8 RGB [H, W, 3]; see `decode_photo`."""
-    return decode_photo(data, name=name).image
+    return decode_photo(data, name=name, max_pixels=max_pixels).image
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """Read a picture file as uint8 RGB [H, W, 3]; see `decode_photo`."""
-    return read_photo(path).image
+def read_image(path: Path | str, *, name: str = '', max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a picture file as uint8 RGB [H, W, 3]; see `read_photo`."""
+    return read_photo(path, name=name, max_pixels=max_pixels).image
 
 
-def read_photo(path: Path | str) -> Photo:
-    """Read a photograph file; see `decode_photo`.
+def read_photo(path: Path | str, *, name: str = '', max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photograph file; see `decode_photo`. `name` is what messages call it ('': its path).
 
     Raises:
-        ImageError: no such file, or not a usable picture.
+        ImageError: no such file, no regular one, or not a usable picture.
     """
-    path = Path(path)
+    path, name = Path(path), name or str(path)
     try:
-        size = path.stat().st_size
-        if path.is_dir():
-            raise ImageError(f'{path}: is a directory, {_WANTED}')
-        if size > MAX_BYTES:
-            raise ImageError(f'{path}: found {size} bytes, at most {MAX_BYTES} are accepted; save it smaller')
-        data = path.read_bytes()
-    except OSError as e:
-        raise ImageError(f'{path}: cannot be read ({(e.strerror or str(e)).lower()}); check the path') from e
-    return decode_photo(data, name=str(path))
+        data = read_file(path, limit=MAX_BYTES, follow=True)
+    except FileNotFoundError as e:
+        raise ImageError(f'{name}: cannot be read (no such file or directory); check the path') from e
+    except StorageError as e:
+        reason = str(e).removeprefix(f'cannot read {path}: ')
+        raise ImageError(f'{name}: cannot be read ({reason}); {_WANTED} of at most {MAX_BYTES} bytes') from e
+    return decode_photo(data, name=name, max_pixels=max_pixels)
 
 
-def decode_photo(data: bytes, *, name: str = 'image') -> Photo:
+def decode_photo(data: bytes, *, name: str = 'image', max_pixels: int = MAX_PIXELS) -> Photo:
     """Decode a compressed photograph: upright (EXIF orientation applied), transparency laid over white.
 
     Args:
         data: the bytes of a JPEG, PNG, WebP, BMP, TIFF, PPM or GIF file.
         name: what messages call it.
+        max_pixels: largest size accepted, of which about sixteen bytes a pixel are needed at the most.
 
     Raises:
         ImageError: empty, too large (by the header, before decoding), truncated, corrupt or of another format.
@@ -91,22 +97,25 @@ def decode_photo(data: bytes, *, name: str = 'image') -> Photo:
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as e:
         raise ImageError(
-            f'{name}: {len(data)} bytes that are no picture this program reads (they start with '
-            f'{data[:8].hex(" ")}); {_WANTED}') from e
+            f'{name}: {len(data)} bytes that are no picture this program reads; {_WANTED} (HEIC and AVIF: save as JPEG)') from e
     except Image.DecompressionBombError as e:
-        accepted = f'at most {MAX_PIXELS // 1_000_000} million px are accepted'
+        accepted = f'at most {max_pixels / 1e6:g} million px are accepted'
         raise ImageError(f'{name}: {e}; {accepted}; scale it down') from e
     except Exception as e:  # Pillow's header parsers raise whatever hostile bytes provoke
         raise ImageError(f'{name}: damaged header ({e}); save or send it again') from e
     with picture:
-        check_image_size(picture.height, picture.width, name=name)
+        check_image_size(picture.height, picture.width, name=name, max_pixels=max_pixels)
+        if (scans := _scans(data, picture)) > MAX_SCANS:
+            raise ImageError(f'{name}: a JPEG of {scans} scans, at most {MAX_SCANS} are decoded; save it again as baseline JPEG')
         try:
             focal_length = _exif_focal_length(picture)
-            image = _to_rgb(ImageOps.exif_transpose(picture))
+            width = picture.width
+            ImageOps.exif_transpose(picture, in_place=True)
+            image = _to_rgb(picture)
         except Exception as e:
             raise ImageError(f'{name}: {picture.format} data truncated or corrupt ({e}); save or send it again') from e
-    if focal_length is not None and image.shape[1] != picture.width:
-        focal_length *= picture.width / image.shape[1]  # turned by EXIF: the width is now the other side
+    if focal_length is not None and image.shape[1] != width:
+        focal_length *= width / image.shape[1]  # turned by EXIF: the width is now the other side
     return Photo(image, focal_length)
 
 
@@ -137,12 +146,21 @@ def _to_rgb(picture) -> np.ndarray:
 
     picture.load()
     if picture.mode.startswith('I'):  # 16 bits of grey; Pillow would clip instead of scaling
-        grey = np.clip(np.asarray(picture, np.float64) / 257.0, 0, 255).round().astype(np.uint8)
+        rows = np.asarray(picture)
+        grey = np.empty(rows.shape, np.uint8)
+        for y, row in enumerate(rows):  # one after the other: wider numbers of a whole large picture take gigabytes
+            grey[y] = np.clip(row / 257.0, 0, 255).round()
         return np.repeat(grey[..., None], 3, -1)
     if picture.mode in ('RGBA', 'LA', 'PA', 'La', 'RGBa') or 'transparency' in picture.info:
-        layer = picture.convert('RGBA')
-        picture = Image.alpha_composite(Image.new('RGBA', layer.size, 'white'), layer)
-    return np.array(picture.convert('RGB'))
+        layer = picture if picture.mode == 'RGBA' else picture.convert('RGBA')
+        picture = Image.new('RGB', layer.size, 'white')
+        picture.paste(layer, mask=layer.getchannel('A'))
+    return np.array(picture if picture.mode == 'RGB' else picture.convert('RGB'))
+
+
+def _scans(data: bytes, picture) -> int:
+    """Scans of a picture's JPEG data: each costs the decoder a pass over all pixels, however short it is."""
+    return data.count(_SCAN) if data.startswith(b'\xff\xd8') or picture.info.get('compression') == 'jpeg' else 0
 
 
 def _exif_focal_length(picture) -> float | None:

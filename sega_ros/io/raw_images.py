@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from sega_ros.errors import ImageError
-from sega_ros.io.images import check_image_size
+from sega_ros.io.images import MAX_PIXELS, check_image_size
 
 # encoding: bytes per pixel, OpenCV's conversion to RGB (None: it is RGB)
 ENCODINGS = {
@@ -37,12 +37,12 @@ class RawImage(Protocol):
     data: object  # bytes, array or ndarray of uint8
 
 
-def check_raw_image(message: RawImage) -> None:
+def check_raw_image(message: RawImage, *, max_pixels: int = MAX_PIXELS) -> None:
     """Raise ImageError unless encoding, width, height, step and length of an image fit together."""
     if message.encoding not in ENCODINGS:
         raise ImageError(f'image encoding: found {message.encoding[:40]!r}, wanted one of {", ".join(ENCODINGS)}; '
                          'convert it, for example with image_proc')
-    check_image_size(message.height, message.width)
+    check_image_size(message.height, message.width, max_pixels=max_pixels)
     bytes_per_pixel, _ = ENCODINGS[message.encoding]
     if bytes_per_pixel == 2 and message.width % 2:
         raise ImageError(f'image: {message.encoding} wants an even width, found {message.width} px')

@@ -134,7 +134,7 @@ def _parse(path: Path | str, text: str | bytes) -> dict:
 
 def _digest(tensors: dict[str, np.ndarray], text: str) -> str:
     """Digest of names, types, shapes, bytes and metadata."""
-    digest = hashlib.sha256(text.encode())
+    digest = hashlib.sha256(text.encode('utf-8', 'surrogatepass'))  # JSON can hold halves of characters
     for name in sorted(tensors):
         array = tensors[name]
         digest.update(f'{name}\0{array.dtype.str}\0{array.shape}\0'.encode())

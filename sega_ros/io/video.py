@@ -29,8 +29,11 @@ class VideoReader:
                 ...
     """
 
-    def __init__(self, source: Path | str | int, *, size: tuple[int, int] | None = None, fps: float | None = None):
+    def __init__(self, source: Path | str | int, *, size: tuple[int, int] | None = None, fps: float | None = None,
+                 name: str = ''):
         """Open `source`; `size` (H, W) and `fps` are requests to a camera, ignored for clips.
+
+        `name` is what messages call it ('': its path or number).
 
         Raises:
             CameraError: it can't be opened or has no video.
@@ -40,7 +43,7 @@ class VideoReader:
 
         self.source = source
         self.is_camera = isinstance(source, int)
-        self._name = f'camera {source}' if self.is_camera else str(source)
+        self._name = name or (f'camera {source}' if self.is_camera else str(source))
         self._check_source()
         self._capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
         if not self._capture.isOpened():
@@ -60,7 +63,7 @@ class VideoReader:
             check_image_size(*self.size, name=self._name)
             self._pending = self._read()
             if self._pending is None:
-                raise CameraError(f'{self._name}: not one frame could be decoded; is the file whole?')
+                raise CameraError(f'{self._name}: not one frame could be decoded; copy or record it again')
         except Exception:
             self.close()
             raise

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sega_ros.errors import RequestError
 from sega_ros.models.layers import conv
 
 SIDE = 48  # texels of its UV maps
@@ -23,6 +24,21 @@ class DeformationConfig:
     width: int = 24
     latent: int = 48
     max_displacement: float = 0.004  # metres
+
+
+def check_widths(**widths: object) -> None:
+    """Raise RequestError unless sizes of networks, as a file states them, are integers that a network may have."""
+    for name, value in widths.items():
+        if type(value) is not int or not 1 <= value <= 512:
+            raise RequestError(f'networks of the avatar: {name}: wanted an integer of 1 to 512, found {str(value)[:40]!r}')
+
+
+def check_deformation(config: DeformationConfig) -> None:
+    """Raise RequestError unless a configuration that a file states is one of such a network."""
+    check_widths(width=config.width, latent=config.latent)
+    limit = config.max_displacement
+    if type(limit) not in (int, float) or not 0 < limit <= 0.1:
+        raise RequestError(f'networks of the avatar: wanted displacements of up to 0.1 m, found {str(limit)[:40]!r}')
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sega_ros.errors import RequestError
 from sega_ros.head.model import HeadModel
-from sega_ros.models.deformation_vae import DeformationConfig, DeformationVAE
+from sega_ros.models.deformation_vae import DeformationConfig, DeformationVAE, check_deformation
 from sega_ros.models.frame_decoder import DecodedTexels, FastEncoder, PosedOffsets, captured, write_decoded
 from sega_ros.models.layers import fast_dtype
 from sega_ros.models.static_decoder import COARSE, GEOMETRY, SIDE
@@ -107,8 +107,7 @@ def tensors_to_distilled(tensors: dict[str, np.ndarray], sizes: dict) -> Distill
         RequestError, TypeError, KeyError, ValueError: sizes or tensors that don't fit together.
     """
     deformation = DeformationConfig(**sizes['deformation'])
-    if not (1 <= int(deformation.width) <= 512 and 1 <= int(deformation.latent) <= 512):
-        raise RequestError(f'networks of the avatar: wanted widths of 1 to 512, found {deformation.width}, {deformation.latent}')
+    check_deformation(deformation)
     own = {k.removeprefix('distilled.'): v for k, v in tensors.items() if k.startswith('distilled.')}
     encoder = {k.removeprefix('encoder.'): torch.from_numpy(np.array(v, np.float32)) for k, v in own.items()
                if k.startswith('encoder.')}

@@ -13,6 +13,8 @@ from sega_ros.models.deformation_vae import UNIT
 from sega_ros.models.layers import conv
 from sega_ros.models.static_decoder import GEOMETRY, SIDE, Correction, split_maps
 
+REGIONS = ('face', 'all', 'none')
+
 
 @dataclass(frozen=True)
 class DynamicConfig:

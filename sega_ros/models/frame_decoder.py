@@ -13,8 +13,8 @@ from sega_ros.errors import RequestError
 from sega_ros.head.atlas import build_atlas
 from sega_ros.head.model import HeadModel
 from sega_ros.models.base import COLOR_UNIT, FRAME_GROWTH, raw_units
-from sega_ros.models.deformation_vae import UNIT, DeformationConfig, DeformationVAE
-from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
+from sega_ros.models.deformation_vae import UNIT, DeformationConfig, DeformationVAE, check_deformation, check_widths
+from sega_ros.models.dynamic_decoder import REGIONS, DynamicConfig, DynamicDecoder
 from sega_ros.models.frame_kernel import finish_maps, needed_cells, write_texels
 from sega_ros.models.layers import fast_dtype
 from sega_ros.models.static_decoder import COARSE, SIDE
@@ -54,9 +54,10 @@ def tensors_to_branch(tensors: dict[str, np.ndarray], sizes: dict) -> Branch:
         RequestError, TypeError, KeyError, ValueError: sizes or tensors that don't fit together.
     """
     deformation, dynamic = DeformationConfig(**sizes['deformation']), DynamicConfig(**sizes['dynamic'])
-    for number in (deformation.width, deformation.latent, dynamic.width, dynamic.fine_width):
-        if not 1 <= int(number) <= 512:
-            raise RequestError(f'networks of the avatar: wanted widths of 1 to 512, found {number}')
+    check_deformation(deformation)
+    check_widths(width=dynamic.width, fine_width=dynamic.fine_width)
+    if dynamic.regions not in REGIONS:
+        raise RequestError(f'networks of the avatar: wanted regions {", ".join(REGIONS)}, found {str(dynamic.regions)[:40]!r}')
     own = {k.removeprefix('branch.'): torch.from_numpy(np.array(v, np.float32)) for k, v in tensors.items()
            if k.startswith('branch.')}
     features, fine = own.pop('features'), own.pop('fine_features')
