@@ -12,9 +12,10 @@ MAX_MESSAGE = 1024  # bytes of `string<=1024 message`
 
 
 def shorten(text: str, limit: int = MAX_MESSAGE) -> str:
-    """Cut `text` to `limit` bytes of UTF-8, with an ellipsis."""
-    encoded = text.encode('utf-8', 'replace')
-    return text if len(encoded) <= limit else encoded[:limit - 3].decode('utf-8', 'ignore') + '…'
+    """Cut `text` to `limit` bytes of UTF-8, with an ellipsis; what UTF-8 can't say becomes a question mark."""
+    encoded = text.encode('utf-8', 'replace').replace(b'\0', b'?')
+    cut = encoded if len(encoded) <= limit else encoded[:limit - 3] + '…'.encode()
+    return cut.decode('utf-8', 'ignore')
 
 
 def answer(response: Response, work: Callable[[Response], str | None], logger: RcutilsLogger) -> Response:

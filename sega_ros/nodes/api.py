@@ -125,7 +125,10 @@ _DRIVER = (
           (f'/humans/faces/{FACE}/facs', 'FacialActionUnits', 'its action units ([ros4hri.md](ros4hri.md))'))),
     Endpoint(Role.SUBSCRIBES, 'avatars', 'sega_ros/msg/AvatarList',
              'a new or changed avatar is driven without a restart, and fetched when it is not stored here', qos.latched()),
-    Endpoint(Role.CALLS, 'get_avatar', 'sega_ros/srv/GetAvatar', 'fetches the parts of an avatar'),
+    Endpoint(Role.CALLS, 'get_avatar', 'sega_ros/srv/GetAvatar',
+             'fetches the parts of an avatar, and asks whether a fetched one is still there'),
+    Endpoint(Role.CALLS, 'avatar_builder/get_parameters', 'rcl_interfaces/srv/GetParameters',
+             "asks for the builder's read-only parameter `store_id`: whose copies the fetched avatars are"),
     Endpoint(Role.SERVES, '~/select_avatar', 'sega_ros/srv/SelectAvatar', 'drives another avatar'),
     Endpoint(Role.SERVES, '~/calibrate', 'sega_ros/srv/Calibrate', "takes the next seconds as the operator's neutral face"),
 )

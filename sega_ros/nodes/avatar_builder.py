@@ -3,13 +3,15 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 
 from sega_ros.action import CreateAvatar as CreateAvatarAction
+from sega_ros.avatar.store import check_avatar_id
 from sega_ros.config import option
 from sega_ros.errors import (
     CancelledError,
@@ -21,13 +23,16 @@ from sega_ros.errors import (
     SegaError,
     StorageError,
 )
+from sega_ros.io.images import MAX_PIXELS
 from sega_ros.msg import AvatarList
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer, shorten
+from sega_ros.nodes.builder_client import STORE_PARAMETER
 from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, rgb_to_jpeg_message
 from sega_ros.nodes.core import AvatarRecord, Builder, Progress, SegaBuilder
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.jobs import OneJob
+from sega_ros.nodes.limits import BuilderLimits, store_limit, within
 from sega_ros.nodes.managed import SERVICE_THREADS, ManagedNode, run_node
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.records import record_to_message, records_to_message
@@ -53,14 +58,15 @@ class BuilderConfig:
     bust: bool = option(True, 'Avatars have shoulders')
     distilled: bool = option(False, 'Make avatars for small robots: smaller files, a few linear images for the dynamic decoder')
     lighting: str = option('photo', "Light on avatars: the photo's, or soft and from the front", choices=('photo', 'neutral'))
+    limits: BuilderLimits = field(default_factory=BuilderLimits)
 
 
 def make_core(config: BuilderConfig) -> Builder:
     """Return the real core."""
-    return SegaBuilder(config.avatar_dir, config.head)
+    return SegaBuilder(config.avatar_dir, config.head, store_limit(config.limits))
 
 
-def request_image(request) -> np.ndarray:
+def request_image(request, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return the photo of a request, uint8 RGB [H, W, 3].
 
     Raises:
@@ -71,7 +77,9 @@ def request_image(request) -> np.ndarray:
         raise ImageError('both image and compressed_image are filled; fill exactly one')
     if not raw and not compressed:
         raise ImageError('the image is empty (0 bytes in image and in compressed_image); send a photo')
-    return compressed_message_to_rgb(request.compressed_image) if compressed else image_message_to_rgb(request.image)
+    if compressed:
+        return compressed_message_to_rgb(request.compressed_image, max_pixels=max_pixels)
+    return image_message_to_rgb(request.image, max_pixels=max_pixels)
 
 
 class AvatarBuilder(ManagedNode):
@@ -83,7 +91,7 @@ class AvatarBuilder(ManagedNode):
         """Declare parameters; `core` makes the core when the node is configured."""
         super().__init__('avatar_builder', **kwargs)
         self._make_core = core
-        self.settings = Parameters(self, BuilderConfig)
+        self.settings = Parameters(self, BuilderConfig, check=check_config)
         self._core: Builder | None = None
         self._job = OneJob()
         self._stage, self._fraction = '', 0.0  # of the running job
@@ -99,8 +107,8 @@ class AvatarBuilder(ManagedNode):
     def configure(self) -> None:
         """Load the head model and offer the services."""
         config = self.settings.load()
-        check_consent(config.consent)
         self._core = self._make_core(config)
+        self._declare_store_id(self._core.store_id())
         publisher = self.create_publisher(AvatarList, 'avatars', qos.latched())
         self._list_publisher = publisher
         self._entities.append((self.destroy_publisher, publisher))
@@ -116,6 +124,12 @@ class AvatarBuilder(ManagedNode):
                                         callback_group=self.group, cancel_callback=lambda _: CancelResponse.ACCEPT)
         timer = self.create_timer(RESCAN, self.publish_list, self.group)
         self._entities.append((self.destroy_timer, timer))
+
+    def _declare_store_id(self, store_id: str) -> None:
+        """Say which store this is: robots ask for it before they let copies of deleted avatars go."""
+        if not self.has_parameter(STORE_PARAMETER):  # the directory can't change while the node is there
+            self.declare_parameter(STORE_PARAMETER, store_id, ParameterDescriptor(
+                description='Id of the directory of avatars, drawn once at random', read_only=True), ignore_override=True)
 
     def activate(self) -> None:
         """Publish the list and create the avatar of the `photo` parameter."""
@@ -206,12 +220,12 @@ class AvatarBuilder(ManagedNode):
 
         def job(stopped: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
             core.check_free(request.avatar_id, replace=request.replace)
-            image = request_image(request)
+            image = request_image(request, config.limits.photo_pixels)
             return core.create(
                 image, request.avatar_id, quality=QUALITIES[request.quality], replace=request.replace,
                 consent=request.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
                 distilled=config.distilled, progress=self._noting(progress),
-                cancelled=lambda: stopped() or cancelled())
+                cancelled=within(config.limits.creation_time, lambda: stopped() or cancelled()))
 
         start = time.monotonic()
         record, warnings = self._job.start(f'the creation of {request.avatar_id[:64]!r}', job).result()
@@ -235,14 +249,15 @@ class AvatarBuilder(ManagedNode):
                 record, warnings = core.create(
                     core.read_photo(config.photo), config.avatar_id, quality=config.quality, replace=config.replace,
                     consent=config.consent.strip() or 'not stated', bust=config.bust, lighting=config.lighting,
-                    distilled=config.distilled, progress=self._noting(self._log_progress), cancelled=stopped)
+                    distilled=config.distilled, progress=self._noting(self._log_progress),
+                    cancelled=within(config.limits.creation_time, stopped))
                 self.get_logger().info('; '.join([f'avatar {record.avatar_id!r} stored', *warnings]))
             except CancelledError as error:
                 self.get_logger().info(str(error))
             except SegaError as error:
-                self.get_logger().error(f'no avatar of {config.photo}: {error}')
+                self.get_logger().error(f'no avatar of the photo: {error}')
             except Exception as error:
-                self.get_logger().error(f'no avatar of {config.photo}: {type(error).__name__}: {error}')
+                self.get_logger().error(f'no avatar of the photo: {type(error).__name__}: {error}')
             self.publish_list()
 
         self._job.start(f'the creation of {config.avatar_id!r}', job)
@@ -327,6 +342,12 @@ def check_consent(consent: str) -> None:
     """Raise ConfigError unless a file and a message can hold the statement of consent."""
     if len(consent.encode()) > MAX_CONSENT:
         raise ConfigError(f'consent: found {len(consent.encode())} bytes, at most {MAX_CONSENT} are stored; shorten it')
+
+
+def check_config(config: BuilderConfig) -> None:
+    """Raise ConfigError or AvatarIdError unless an avatar can be stored with these parameters."""
+    check_consent(config.consent)
+    check_avatar_id(config.avatar_id)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -15,18 +15,22 @@ from rclpy.parameter import Parameter
 
 from sega_ros.avatar.detail import DetailControl
 from sega_ros.avatar.idle import IdleConfig
+from sega_ros.avatar.store import check_avatar_id
 from sega_ros.config import option
 from sega_ros.errors import AvatarNotFoundError, CancelledError, ConfigError, NotActiveError, SegaError
 from sega_ros.io.expression_fields import check_names
 from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer
+from sega_ros.nodes.builder_client import BuilderClient
 from sega_ros.nodes.calibration import Calibration, calibration_duration
+from sega_ros.nodes.copies import CopyFollower
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.fetch import AvatarFetch
 from sega_ros.nodes.hri import HriMirror
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
+from sega_ros.nodes.limits import DriverLimits, store_limit
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
 from sega_ros.nodes.outputs import Outputs
@@ -36,6 +40,7 @@ from sega_ros.nodes.statistics import FrameStatistics
 from sega_ros.srv import Calibrate, SelectAvatar
 from sega_ros.types import FlameExpression as Expression
 
+NEAREST = 0.1  # metres between viewpoint and head, see avatar.drive.View
 SILENT_AFTER = 1.0  # seconds without input after which the diagnostics say so
 
 
@@ -48,6 +53,7 @@ class DriverConfig:
     render: bool = option(True, 'Draw the avatar; without, images are tracked for another machine and nothing is decoded',
                           read_only=True)
     fetch: bool = option(True, 'Fetch avatars that another machine lists and that are not stored here')
+    keep_fetched: bool = option(False, 'Keep fetched avatars when the machine they came from has deleted them')
     image_transport: str = option('raw', 'Kind of camera images: `image` or `image/compressed`',
                                   choices=('raw', 'compressed'), read_only=True)
     avatar_dir: str = option('', "Directory of the avatars; '' is the user's data directory", read_only=True)
@@ -78,6 +84,7 @@ class DriverConfig:
     hri: bool = option(False, 'Mirror the tracked face under /humans/faces (ROS4HRI); needs hri_msgs and source camera',
                        read_only=True)
     idle: IdleConfig = field(default_factory=IdleConfig)
+    limits: DriverLimits = field(default_factory=DriverLimits)
 
 
 @dataclass(frozen=True)
@@ -95,10 +102,14 @@ class Frame:
 
 
 def check_config(config: DriverConfig) -> None:
-    """Raise ConfigError unless the parameters fit together."""
+    """Raise ConfigError or AvatarIdError unless the parameters fit together."""
     if config.source == 'expression' and not config.render:
         raise ConfigError('render: false with source: expression leaves nothing to do; draw the avatar, or track a camera')
     check_names('', '', config.camera_frame_id)
+    if config.avatar_id:
+        check_avatar_id(config.avatar_id)
+    if 0 < config.distance < NEAREST:
+        raise ConfigError(f'distance: wanted 0 or {NEAREST:g} to 10 m, found {config.distance:g}')
     if config.view == 'input' and config.source != 'camera':
         raise ConfigError('view: input shows the avatar as the tracked camera sees it and needs source: camera; use '
                           'follow')
@@ -112,7 +123,8 @@ def check_config(config: DriverConfig) -> None:
 
 def make_core(config: DriverConfig) -> Driver:
     """Return the real core."""
-    return SegaDriver(config.avatar_dir, config.head, config.device, config.driver_identity, render=config.render)
+    return SegaDriver(config.avatar_dir, config.head, config.device, config.driver_identity, render=config.render,
+                      limit=store_limit(config.limits))
 
 
 class AvatarDriver(ManagedNode):
@@ -130,6 +142,7 @@ class AvatarDriver(ManagedNode):
         self._puppet: Puppet | None = None
         self._detail = DetailControl(0)
         self._list: list[AvatarInfo] = []
+        self._listed = False  # a list has come since the node was configured
         self._avatar_problem = ''  # why the wanted avatar is not driven
         self._frame_problem = ''  # why the last frame was refused
         self._input: CameraInput | ExpressionInput | None = None
@@ -138,7 +151,10 @@ class AvatarDriver(ManagedNode):
         self._binder: Worker[Frame] | None = None
         self._drawer: Worker[Frame] | None = None
         self._loader: Worker[str] | None = None
+        self._builder: BuilderClient | None = None
         self._fetch: AvatarFetch | None = None
+        self._follower: CopyFollower | None = None
+        self._deletions: Worker[list[AvatarInfo]] | None = None
         self._loading, self._fetching = threading.Lock(), threading.Lock()
         self._entities: list[tuple[Callable, object]] = []
         self.statistics = FrameStatistics()
@@ -153,7 +169,9 @@ class AvatarDriver(ManagedNode):
         check_names(self._core.head_model, self._core.head_model_version)
         self._outputs = Outputs(self, expressions=config.source == 'camera', images=config.render)
         self._hri = HriMirror(self) if config.hri else None
-        self._fetch = AvatarFetch(self, self._core, self.group)
+        self._builder = BuilderClient(self, self.group)
+        self._fetch = AvatarFetch(self, self._core, self._builder)
+        self._follower = CopyFollower(self._core, self._builder, removed=self._on_removed)
         avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
                                            callback_group=self.group)
         select = self.create_service(SelectAvatar, '~/select_avatar', in_thread(self, self.on_select),
@@ -178,6 +196,7 @@ class AvatarDriver(ManagedNode):
         if self.settings.value.source == 'expression':  # a thread that reads must not be kept from it
             self._binder = Worker('bind', self._bind, dropped=self.statistics.dropped, failed=self._frame_failed)
         self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
+        self._deletions = Worker('deletions', self._follow_deletions, dropped=lambda: None, failed=self._not_removed)
         core, source = self._core, self._input
         if core is None or source is None:
             raise NotActiveError('the node is not configured')
@@ -189,33 +208,59 @@ class AvatarDriver(ManagedNode):
             self.get_logger().warning(f'{what}; waiting for one on {self.resolve_topic_name("avatars")} (create it '
                                       'with the create_avatar service, or sega create)')
         source.start()
+        self._check_copies()
 
     def deactivate(self) -> None:
         """Stop listening and finish the frame at hand."""
         if self._input is not None:
             self._input.stop()
-        for worker in (self._loader, self._binder, self._drawer):
+        for worker in (self._deletions, self._loader, self._binder, self._drawer):
             if worker is not None:
                 worker.stop()
-        self._loader = self._binder = self._drawer = None
+        self._deletions = self._loader = self._binder = self._drawer = None
 
     def cleanup(self) -> None:
         """Destroy what `configure` made and forget the avatar."""
         for destroy, entity in self._entities:
             destroy(entity)
         self._entities, self._input = [], None
-        for made in (self._outputs, self._hri, self._fetch):
+        for made in (self._outputs, self._hri, self._builder):
             if made is not None:
                 made.destroy()
-        self._outputs = self._hri = self._fetch = self._core = self._puppet = None
+        self._outputs = self._hri = self._builder = self._fetch = self._follower = self._core = self._puppet = None
 
     # --- which avatar -----------------------------------------------------------------------------------------------
 
     def on_avatars(self, message: AvatarList) -> None:
         """Drive a new or changed avatar without a restart."""
         self._list = list(message.avatars)
+        self._listed = True
         if self.active:
             self._follow(self._list)
+            self._check_copies()
+
+    def _check_copies(self) -> None:
+        """Have a worker see whether fetched avatars were deleted where they came from; only after a list has come."""
+        deletions = self._deletions
+        if deletions is not None and self._listed and not self.settings.value.keep_fetched:
+            deletions.put(self._list)
+
+    def _follow_deletions(self, listed: list[AvatarInfo]) -> None:
+        follower = self._follower
+        if follower is not None:
+            with suppress(CancelledError):  # there is a newer list, or the node stops
+                follower(listed, lambda: self._superseded(self._deletions))
+
+    def _on_removed(self, avatar_id: str) -> None:
+        """Let go of a copy that was removed; what is drawn of it ends with the frame at hand."""
+        self.get_logger().info(f'avatar {avatar_id!r} was deleted where it was fetched from: the copy is removed')
+        with self._loading:
+            if self._puppet is not None and self._puppet.record.avatar_id == avatar_id:
+                self._puppet = None
+        self._follow(self._list)
+
+    def _not_removed(self, error: Exception) -> None:
+        self.get_logger().error(f'fetched avatars could not be compared with their originals: {error}')
 
     def on_select(self, request: SelectAvatar.Request, response: SelectAvatar.Response) -> SelectAvatar.Response:
         """Drive another avatar; the old one stays when that fails."""
@@ -254,7 +299,7 @@ class AvatarDriver(ManagedNode):
         listed, fetch = next((a for a in self._list if a.id == avatar_id), None), self._fetch
         if listed is not None and fetch is not None and self.settings.value.fetch and fetch.needed(listed):
             with self._fetching:
-                fetch(listed, self._has_other_work)
+                fetch(listed, lambda: self._superseded(self._loader), limit=self.settings.value.limits.fetch)
         with self._loading:
             if self._core is None:
                 raise NotActiveError(f'{self.get_name()} is being cleaned up')
@@ -267,9 +312,8 @@ class AvatarDriver(ManagedNode):
         with suppress(CancelledError):  # there is something newer to load, or the node stops
             self._load(avatar_id)
 
-    def _has_other_work(self) -> bool:
-        loader = self._loader
-        return not self.active or loader is None or loader.waiting
+    def _superseded(self, worker: Worker | None) -> bool:
+        return not self.active or worker is None or worker.waiting
 
     def _load_failed(self, error: Exception) -> None:
         self._avatar_problem = f"the wanted avatar can't be driven: {error}"

@@ -13,11 +13,13 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sega_ros.io import decode_image
 from sega_ros.io.expression_fields import NANOSECONDS
+from sega_ros.io.images import MAX_PIXELS
 from sega_ros.io.raw_images import ENCODINGS, check_raw_image, raw_image_to_rgb
 from sega_ros.types import Camera
 
 # cv_bridge's names for the conversions it can do; the rest is left to OpenCV directly, which is what it calls too.
 _CV_BRIDGE_ENCODINGS = {'rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8', 'yuv422', 'yuv422_yuy2'}
+_LAST_SECOND = 2**31 - 1  # of a stamp, int32
 
 
 def stamp_to_ns(stamp: Time) -> int:
@@ -26,8 +28,9 @@ def stamp_to_ns(stamp: Time) -> int:
 
 
 def ns_to_stamp(stamp_ns: int) -> Time:
-    """Return nanoseconds as a message's stamp."""
-    return Time(sec=stamp_ns // NANOSECONDS, nanosec=stamp_ns % NANOSECONDS)
+    """Return nanoseconds as a message's stamp, the nearest that it can hold."""
+    held = min(max(stamp_ns, -_LAST_SECOND * NANOSECONDS), (_LAST_SECOND + 1) * NANOSECONDS - 1)
+    return Time(sec=held // NANOSECONDS, nanosec=held % NANOSECONDS)
 
 
 def _cv_bridge():
@@ -39,15 +42,15 @@ def _cv_bridge():
     return CvBridge()
 
 
-def image_message_to_rgb(message: Image, *, bridge=None) -> np.ndarray:
+def image_message_to_rgb(message: Image, *, bridge=None, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Return an image message as uint8 RGB [H, W, 3].
 
     An rgb8 image is a view of the message's buffer. `bridge` is a CvBridge to convert with (`CONVERTER` by default).
 
     Raises:
-        ImageError: unsupported encoding, or sizes that don't fit together.
+        ImageError: unsupported encoding, sizes that don't fit together, or more than `max_pixels`.
     """
-    check_raw_image(message)
+    check_raw_image(message, max_pixels=max_pixels)
     bridge = bridge or CONVERTER
     bytes_per_pixel, _ = ENCODINGS[message.encoding]
     # cv_bridge misreads rows that are padded by part of a pixel.
@@ -60,13 +63,13 @@ def image_message_to_rgb(message: Image, *, bridge=None) -> np.ndarray:
 CONVERTER = _cv_bridge()
 
 
-def compressed_message_to_rgb(message: CompressedImage) -> np.ndarray:
+def compressed_message_to_rgb(message: CompressedImage, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Decode a compressed image message to uint8 RGB [H, W, 3]; the header's size is checked before decoding.
 
     Raises:
         ImageError: empty, corrupt, truncated, too large or of an unknown format.
     """
-    return decode_image(bytes(memoryview(message.data)), name='compressed image')
+    return decode_image(bytes(memoryview(message.data)), name='compressed image', max_pixels=max_pixels)
 
 
 def _bytes_to_data(data) -> array.array:

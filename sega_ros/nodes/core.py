@@ -1,6 +1,6 @@
 """The core as the nodes see it: what they call, and nothing else. Tests put something small in its place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sega_ros.avatar.copies import Origin
+from sega_ros.avatar.store import StoreLimit
 from sega_ros.tracking.action_units import ActionUnits, action_units
 from sega_ros.tracking.face_points import FacePoints
 from sega_ros.types import FlameExpression
@@ -78,6 +80,9 @@ class Builder(Protocol):
     def read_photo(self, path: str) -> np.ndarray:
         """Read a picture file, uint8 RGB [H, W, 3]."""
 
+    def store_id(self) -> str:
+        """Return by which robots know this store again; '' when it can't keep an id."""
+
 
 class Puppet(Protocol):
     """A loaded avatar that is ready to be rendered."""
@@ -132,6 +137,15 @@ class Driver(Protocol):
     def receive(self, avatar_id: str, *, size: int, sha256: str) -> Any:
         """Return what takes the parts of a file from another machine (`avatar.receive.IncomingAvatar`)."""
 
+    def copies(self) -> Sequence[Origin]:
+        """Return where the stored avatars came from that were not made here."""
+
+    def remove_copy(self, origin: Origin) -> bool:
+        """Delete a fetched avatar; return whether it was still there."""
+
+    def drop_parts(self, listed: Collection[str]) -> None:
+        """Remove parts of avatars that are not `listed` (ids) any more."""
+
 
 def _record(store, entry) -> AvatarRecord:
     m = entry.metadata
@@ -160,13 +174,13 @@ def _records(store) -> list[AvatarRecord]:
 class SegaBuilder:
     """`Builder` on a directory of avatars."""
 
-    def __init__(self, directory: str, head: str) -> None:
+    def __init__(self, directory: str, head: str, limit: StoreLimit | None = None) -> None:
         """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
         from sega_ros.avatar.store import AvatarStore
         from sega_ros.head import load_head
         from sega_ros.tracking.embedding import landmark_embedding
 
-        self.store = AvatarStore(Path(directory) if directory else None)
+        self.store = AvatarStore(Path(directory) if directory else None, limit)
         self.head = load_head(head)
         self.embedding = landmark_embedding(self.head)
 
@@ -204,10 +218,20 @@ class SegaBuilder:
         return self.store.read_bytes(avatar_id, offset, length)
 
     def read_photo(self, path: str) -> np.ndarray:
-        """Read a picture file."""
+        """Read a picture file. Its path is not named in errors, which are logged: people's names stand in paths."""
         from sega_ros.io import read_image
 
-        return read_image(path)
+        return read_image(path, name='the file of parameter photo')
+
+    def store_id(self) -> str:
+        """Return by which robots know this store again; '' when it can't keep an id."""
+        from sega_ros.avatar.copies import store_id
+        from sega_ros.errors import StorageError
+
+        try:
+            return store_id(self.store)
+        except StorageError:  # a directory that can only be read
+            return ''
 
 
 class SegaPuppet:
@@ -218,9 +242,11 @@ class SegaPuppet:
 
         Without `render` it is there for the tracker's sake only.
         """
+        from sega_ros.avatar.avatar import check_head
         from sega_ros.avatar.device_drive import open_driver
         from sega_ros.avatar.idle import neutral_expression
 
+        check_head(avatar, head)
         self.record, self.n_expression, self.avatar = record, head.n_expression, avatar
         self.splats = 0
         if not render:
@@ -325,15 +351,18 @@ class SegaTracker:
 class SegaDriver:
     """`Driver` on a directory of avatars."""
 
-    def __init__(self, directory: str, head: str, device: str, driver_identity: str, *, render: bool = True) -> None:
+    def __init__(self, directory: str, head: str, device: str, driver_identity: str, *, render: bool = True,
+                 limit: StoreLimit | None = None) -> None:
         """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
         import torch
 
+        from sega_ros.avatar.copies import Copies
         from sega_ros.avatar.store import AvatarStore
         from sega_ros.head import load_head
 
         torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
-        self.store = AvatarStore(Path(directory) if directory else None)
+        self.store = AvatarStore(Path(directory) if directory else None, limit)
+        self._copies = Copies(self.store)
         self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
         self._render = render
         self._loaded: SegaPuppet | None = None
@@ -370,3 +399,17 @@ class SegaDriver:
         from sega_ros.avatar.receive import IncomingAvatar
 
         return IncomingAvatar(self.store, avatar_id, size=size, sha256=sha256)
+
+    def copies(self) -> Sequence[Origin]:
+        """Return where the stored avatars came from that were not made here."""
+        return self._copies.list()
+
+    def remove_copy(self, origin: Origin) -> bool:
+        """Delete a fetched avatar, and forget it where it is the one loaded last; return whether it was still there."""
+        if self._loaded is not None and self._loaded.record.avatar_id == origin.avatar_id:
+            self._loaded = None
+        return self._copies.remove(origin)
+
+    def drop_parts(self, listed: Collection[str]) -> None:
+        """Remove parts of avatars that are not `listed` (ids) any more."""
+        self._copies.drop_parts(listed)

@@ -10,6 +10,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from sega_ros.nodes import qos
+from sega_ros.nodes.answers import shorten
 
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 PERIOD = 1.0  # seconds
@@ -45,8 +46,8 @@ class Diagnostics:
         status = self._status()
         message = DiagnosticArray()
         message.header.stamp = self._node.get_clock().now().to_msg()
-        values = [KeyValue(key=key, value=format_value(value)) for key, value in status.values.items()]
+        values = [KeyValue(key=key, value=shorten(format_value(value))) for key, value in status.values.items()]
         message.status = [DiagnosticStatus(
             level=status.level, name=f'{self._node.get_fully_qualified_name().lstrip("/")}: {self._node.get_name()}',
-            message=status.reason, hardware_id='sega_ros', values=values)]
+            message=shorten(status.reason), hardware_id='sega_ros', values=values)]
         self._publisher.publish(message)

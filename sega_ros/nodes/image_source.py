@@ -19,6 +19,8 @@ from sega_ros.nodes.diagnostics import ERROR, OK, Diagnostics, Status
 from sega_ros.nodes.managed import run_node
 from sega_ros.nodes.parameters import Parameters
 
+_DIGITS = 6  # of a camera's number, fewer
+
 
 @dataclass(frozen=True)
 class SourceConfig:
@@ -52,9 +54,12 @@ class ImageSource(Node):
         if len(self.config.frame_id.encode()) > MAX_FRAME_ID:
             raise ConfigError(f'frame_id: found {self.config.frame_id!r}, at most {MAX_FRAME_ID} characters fit into '
                               'an expression message')
-        self._source = int(self.config.source) if self.config.source.isdigit() else self.config.source
+        number = self.config.source.isdecimal() and len(self.config.source) < _DIGITS
+        self._source = int(self.config.source) if number else self.config.source
+        # The path of a clip is not named in logs and diagnostics: people's names stand in paths.
+        self._name = f'camera {self._source}' if number else 'the clip of parameter source'
         if isinstance(self._source, str):
-            VideoReader(self._source).close()  # fails now, in the constructor, rather than in the log
+            VideoReader(self._source, name=self._name).close()  # fails now, in the constructor, rather than in the log
         self._publisher = self.create_publisher(Image, 'image', qos.newest())
         self.published, self.finished, self._problem = 0, False, ''
         self._diagnostics = Diagnostics(self, self.status)
@@ -70,7 +75,7 @@ class ImageSource(Node):
 
     def status(self) -> Status:
         """Return the health for the diagnostics."""
-        values = {'source': self.config.source, 'published': self.published}
+        values = {'source': self._name, 'published': self.published}
         if self._problem:
             return Status(ERROR, self._problem, values)
         return Status(OK, 'the clip is over' if self.finished else 'playing', values)
@@ -93,9 +98,9 @@ class ImageSource(Node):
         """Play to the end of the clip, or until the camera fails."""
         config, is_camera = self.config, isinstance(self._source, int)
         size = (config.height, config.width) if config.width and config.height else None
-        with VideoReader(self._source, size=size, fps=config.rate or None) as reader:
+        with VideoReader(self._source, size=size, fps=config.rate or None, name=self._name) as reader:
             if self._problem:
-                self.get_logger().info(f'{config.source}: back again')
+                self.get_logger().info(f'{self._name}: back again')
             self._problem = ''
             period, due = 1.0 / (config.rate or reader.fps), time.monotonic()
             for image in reader:
@@ -106,7 +111,7 @@ class ImageSource(Node):
                     return
                 self._publish(image)
         if is_camera:
-            raise CameraError(f'camera {config.source} stopped delivering; check its cable')
+            raise CameraError(f'{self._name} stopped delivering; check its cable')
         self.finished = not config.loop
 
     def _publish(self, image: np.ndarray) -> None:

@@ -20,6 +20,7 @@ from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_r
 from sega_ros.nodes.core import Driver, Puppet
 from sega_ros.nodes.expressions import check_head_model, expression_to_message
 from sega_ros.nodes.hri import HriMirror
+from sega_ros.nodes.limits import RateLimit
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode
 from sega_ros.nodes.outputs import Outputs
@@ -48,7 +49,7 @@ class CameraInput:
         self._compressed = config.image_transport == 'compressed'
         self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
         self._tracker = core.make_tracker()
-        self._hold = FaceHold(config.idle)
+        self._hold, self._rate = FaceHold(config.idle), RateLimit()
         self._worker: Worker[Image | CompressedImage] | None = None
         self._reader: Reader | None = None
         self._calibration: Calibration | None = None
@@ -114,6 +115,9 @@ class CameraInput:
 
     def _on_image(self, message: Image | CompressedImage) -> None:
         self._statistics.received(self._node.get_clock().now().nanoseconds)
+        if not self._rate.passes(self._parameters.value.limits.rate):
+            self._statistics.dropped()
+            return
         worker = self._worker
         if worker is None or not self._wanted():
             self._statistics.unwanted()
@@ -130,7 +134,8 @@ class CameraInput:
             return False
 
     def _track(self, message: Image | CompressedImage) -> None:
-        image = compressed_message_to_rgb(message) if self._compressed else image_message_to_rgb(message)
+        to_rgb = compressed_message_to_rgb if self._compressed else image_message_to_rgb
+        image = to_rgb(message, max_pixels=self._parameters.value.limits.image_pixels)
         frame_id = self._parameters.value.camera_frame_id or message.header.frame_id
         tracked = self._tracker.track(image, stamp_to_ns(message.header.stamp), frame_id)
         self._collect(tracked)
@@ -172,6 +177,7 @@ class ExpressionInput:
         self._reader: Reader | None = None
         self._filler: threading.Thread | None = None
         self._heard = threading.Condition()
+        self._rate = RateLimit()
         self._last: tuple[Expression, float] | None = None  # and when it came, by the monotonic clock
         self._interval = 0.0  # seconds between messages, smoothed
         self._listening = False
@@ -209,19 +215,34 @@ class ExpressionInput:
                 if last is None or last is not self._last or silence < patience:
                     continue
             try:
+                self._check(last[0])
                 stamp, config = last[0].stamp_ns + round(silence * 1e9), self._parameters.value.idle
                 config = replace(config, hold=max(config.hold, patience))
                 idle = expression_to_message(idle_expression(last[0], stamp, config))
                 self._fill_in(idle, message_to_expression(idle), None)
-            except Exception as error:  # one bad frame must not end the filling
+            except Exception as error:  # one bad frame must not end the filling; this one would fail again and again
+                self._forget(last)
                 self._failed(error)
 
-    def _on_expression(self, message: FlameExpression) -> None:
-        self._statistics.received(self._node.get_clock().now().nanoseconds)
-        expression = message_to_expression(message)
+    def _forget(self, last: tuple[Expression, float]) -> None:
+        """Make nothing more of an expression that can't be drawn: it came while no avatar was there to compare it with."""
+        with self._heard:
+            if self._last is last:
+                self._last = None
+
+    def _check(self, expression: Expression) -> None:
+        """Raise HeadModelMismatchError unless the avatar, once there is one, can be drawn with an expression."""
         puppet = self._puppet()
         if puppet is not None:
             check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version, puppet.n_expression)
+
+    def _on_expression(self, message: FlameExpression) -> None:
+        self._statistics.received(self._node.get_clock().now().nanoseconds)
+        if not self._rate.passes(self._parameters.value.limits.rate):
+            self._statistics.dropped()
+            return
+        expression = message_to_expression(message)
+        self._check(expression)
         now = time.monotonic()
         with self._heard:
             if self._last is not None and (passed := now - self._last[1]) < _PAUSE:

@@ -11,7 +11,7 @@ from rclpy.parameter import Parameter
 
 from sega_ros import config
 from sega_ros.config import Option
-from sega_ros.errors import ConfigError
+from sega_ros.errors import ConfigError, SegaError
 
 Config = TypeVar('Config')
 # Declared by rclpy itself, or by the middleware's QoS overrides.
@@ -34,7 +34,7 @@ def descriptor(found: Option) -> ParameterDescriptor:
 class Parameters(Generic[Config]):
     """The parameters of a node; `value` is always a complete, checked configuration.
 
-    `check` is called with a changed configuration before it is accepted (raise ConfigError to refuse) and `changed`
+    `check` is called with a changed configuration before it is accepted (raise a SegaError to refuse) and `changed`
     afterwards.
     """
 
@@ -63,7 +63,7 @@ class Parameters(Generic[Config]):
         """Read all parameters again and return them.
 
         Raises:
-            ConfigError: a value that doesn't fit, or a given parameter that this node doesn't have.
+            ConfigError: a value that doesn't fit (or what `check` raises), or a given parameter that this node doesn't have.
         """
         # rclpy silently ignores overrides that nobody declares: a misspelt parameter would just have no effect.
         unknown = [name for name in self._node._parameter_overrides
@@ -85,7 +85,7 @@ class Parameters(Generic[Config]):
                 values = config.flatten(config.to_dict(self.value))
             value = config.from_dict(self._kind, {**values, **changes})
             self._check(value)
-        except ConfigError as error:
+        except SegaError as error:
             return SetParametersResult(successful=False, reason=str(error))
         with self._lock:
             self.value = value

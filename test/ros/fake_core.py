@@ -86,6 +86,9 @@ class FakeBuilder:
     def read_photo(self, path):
         return np.full((8, 8, 3), 7, np.uint8)
 
+    def store_id(self):
+        return '5' * 32
+
 
 class FakePuppet:
     """Renders a picture that tells avatar and expression: pixel 0 is the jaw, pixel 1 the avatar's creation time."""
@@ -166,3 +169,9 @@ class FakeDriver:
 
     def receive(self, avatar_id, *, size, sha256):
         raise AvatarNotFoundError(f'no avatar {avatar_id!r}')  # nothing comes from elsewhere
+
+    def copies(self):
+        return []
+
+    def drop_parts(self, listed):
+        pass

@@ -72,7 +72,7 @@ def test_driver(world, parameters):
     assert subscribed <= may_subscribe
     assert services == may_reply
     calls, may_call = requested(world.helper, name)
-    assert calls == may_call == {'/get_avatar'}
+    assert calls == may_call == {'/get_avatar', '/avatar_builder/get_parameters'}
 
 
 def test_tracker(world):
