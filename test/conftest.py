@@ -5,6 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples everywhere and every time; `long` is for scripts/fuzz.py, which brings new seeds.
+settings.register_profile('ci', derandomize=True, database=None)
+settings.register_profile('long', derandomize=False, database=None, print_blob=True)
+settings.load_profile('ci')
 
 
 @pytest.fixture(scope='session')
