@@ -54,17 +54,19 @@ class HeadModel:
     mirror_vertex: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))  # [V] or empty: not symmetric
 
     def __post_init__(self):
-        v, f, e = len(self.v_template), len(self.faces), len(self.expression_names)
+        v, f, e = _count(self.v_template), _count(self.faces), len(self.expression_names)
+        bounds, mirrored, lids = (_count(a) for a in (self.expression_bounds, self.mirror_vertex, self.eyelid_vertices))
+        columns = self.eyelid_columns.shape[1] if self.eyelid_columns.ndim == 3 else None
         wanted = {
             'v_template': (v, 3), 'faces': (f, 3), 'shapedirs': (v, 3, None), 'exprdirs': (v, 3, e),
             'posedirs': (v, 3, None), 'J_regressor': (5, v), 'weights': (v, 5), 'parents': (5,),
             'eyelid_dirs': (2, v, 3), 'eyelid_arc': (2, v, 3),
             'eyelid_vertices': (None,), 'eyelid_columns': (2, None, 4),
             'eyelid_column_weights': self.eyelid_columns.shape,
-            'eyelid_spread': (2, len(self.eyelid_vertices), self.eyelid_columns.shape[1]),
+            'eyelid_spread': (2, lids, columns),
             'uvs': (None, 2), 'uv_faces': (f, 3), 'face_region': (f,),
-            'expression_bounds': (e, 2) if len(self.expression_bounds) else (0, 2),
-            'mirror_vertex': (v,) if len(self.mirror_vertex) else (0,),
+            'expression_bounds': (e, 2) if bounds else (0, 2),
+            'mirror_vertex': (v,) if mirrored else (0,),
         }
         try:
             for key, shape in wanted.items():
@@ -145,6 +147,11 @@ class HeadModel:
             HeadModelError: not such a file, of another format version, damaged or incomplete.
         """
         return arrays_to_head(read_npz(path), path)
+
+
+def _count(array: np.ndarray) -> int:
+    """Length of an array; 0 of a single number, whose shape is refused later."""
+    return array.shape[0] if array.ndim else 0
 
 
 def _to_arrays(head: HeadModel) -> dict[str, np.ndarray]:
