@@ -66,9 +66,10 @@ def make_capture(
     return Capture(f'synthetic-{seed:06d}', person.shape, person.v_offset, photo, views)
 
 
-def open_studio(head: HeadModel, seed: int, *, texture_size: int = 640) -> Studio:
-    """Make the person of `seed` and a light that exposes the face well."""
-    person = make_person(head, seed, texture_size=texture_size, look=Look.vary(seed), v_offset=draw_asymmetry(head, seed))
+def open_studio(head: HeadModel, seed: int, *, texture_size: int = 640, look: Look | None = None) -> Studio:
+    """Make the person of `seed` (with another `look`, if given) and a light that exposes the face well."""
+    look = look or Look.vary(seed)
+    person = make_person(head, seed, texture_size=texture_size, look=look, v_offset=draw_asymmetry(head, seed))
     rng = np.random.default_rng([seed, 1013])
     lighting = draw_lighting(rng)
     wanted = np.clip(0.62 - 0.32 * person.look.tone + rng.normal(0, 0.045), 0.24, 0.7)

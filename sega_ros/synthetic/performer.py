@@ -10,7 +10,7 @@ from sega_ros.synthetic.person import Person, draw_person, make_person
 from sega_ros.synthetic.script import PERIOD, Moment, Script
 from sega_ros.types import Camera, FlameParams
 
-_PIVOT = np.array([0.0, -0.095, -0.05])  # metres, head frame: the head turns about the neck, so the shoulders can stay
+PIVOT = np.array([0.0, -0.095, -0.05])  # metres, head frame: the head turns about the neck, so the shoulders can stay
 _LOOK_AT = np.array([0.0, 0.008, 0.0])  # what a still head has in the middle of the picture
 
 
@@ -57,25 +57,27 @@ class Performer:
     def truth(self, t: float) -> tuple[FlameParams, Camera]:
         """Return what `frame(t)` shows without drawing it."""
         moment = self.script.at(t)
-        return self._params(moment), self._camera(moment)
-
-    def _params(self, moment: Moment) -> FlameParams:
-        expression = np.zeros(self.head.n_expression, np.float32)
-        for name, value in moment.units.items():
-            if name in self.head.expression_names:
-                expression[self.head.expression_index(name)] = value
-        yaw, pitch = moment.gaze
-        eye = rotvec_of(yaw, pitch, 0.0)
-        return FlameParams(
-            self.person.shape, expression, jaw_pose=np.array([moment.jaw, 0, 0], np.float32), left_eye_pose=eye,
-            right_eye_pose=eye, eyelids=np.array(moment.eyelids, np.float32))
+        return moment_params(self.head, self.person.shape, moment), self._camera(moment)
 
     def _camera(self, moment: Moment) -> Camera:
         turn = rotvec_to_rotmat(rotvec_of(*moment.turn).astype(np.float64))
-        shifted = _PIVOT + np.array(moment.shift)
+        shifted = PIVOT + np.array(moment.shift)
         rotation = FRONTAL @ turn
-        translation = self._rest + FRONTAL @ (shifted - turn @ _PIVOT)
+        translation = self._rest + FRONTAL @ (shifted - turn @ PIVOT)
         return pose_camera(rotation, translation, self.focal_length, self.size)
+
+
+def moment_params(head: HeadModel, shape: np.ndarray, moment: Moment) -> FlameParams:
+    """Parameters of the face of identity `shape` [S] at a moment; units that the head does not have are left out."""
+    expression = np.zeros(head.n_expression, np.float32)
+    for name, value in moment.units.items():
+        if name in head.expression_names:
+            expression[head.expression_index(name)] = value
+    yaw, pitch = moment.gaze
+    eye = rotvec_of(yaw, pitch, 0.0)
+    return FlameParams(
+        shape, expression, jaw_pose=np.array([moment.jaw, 0, 0], np.float32), left_eye_pose=eye, right_eye_pose=eye,
+        eyelids=np.array(moment.eyelids, np.float32))
 
 
 def rotvec_of(yaw: float, pitch: float, roll: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A seeded synthetic person on the open head: geometry, look, hair and clothes, drawn for any pose and camera."""
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,8 +22,13 @@ from sega_ros.synthetic.strands import grow_locks, measure_bust
 from sega_ros.synthetic.traits import trait_shape
 from sega_ros.types import Camera, FlameParams, Region
 
+if TYPE_CHECKING:
+    from sega_ros.synthetic.hand import Hand
+
 _SHAPE_SPREAD = 0.7  # standard deviations of identity: people, not caricatures
 _INSIDE = (Region.EYES, Region.MOUTH, Region.TEETH)  # throw no shadow
+# Pose [4, 4] of a hand that is neither seen nor in any light's way: behind the camera, far below.
+_AWAY = np.array([[1, 0, 0, 0], [0, 1, 0, 9], [0, 0, 1, -1], [0, 0, 0, 1]], np.float32)
 _CUT = 1e-9  # alpha level at which a triangle shows wherever its cover is positive
 
 
@@ -59,6 +65,7 @@ class Person:
     seed: int
     v_offset: np.ndarray | None = None  # [V, 3] metres added to the head's template
     folds: Folds | None = None  # of the skin, with the expression
+    hand: 'Hand | None' = None  # see `hand.with_hand`
 
 
 def make_person(
@@ -216,6 +223,7 @@ def draw_person(person: Person, params: FlameParams, camera: Camera, **options) 
 def draw_truth(
     person: Person, params: FlameParams, camera: Camera, *, rest_viewmat: np.ndarray | None = None,
     lighting: Lighting | None = None, background: np.ndarray | None = None, samples: int = 2,
+    hand: np.ndarray | None = None,
 ) -> Drawing:
     """Draw `person`; the picture comes with its matte and the head's regions.
 
@@ -227,6 +235,7 @@ def draw_truth(
         lighting: lights in the camera frame.
         background: [H, W, 3] float32 linear RGB (default: the person's backdrop).
         samples: per pixel side, for anti-aliasing.
+        hand: [4, 4] from the hand's axes to the camera frame, for a person who has one; None: it is out of sight.
     """
     view = camera.viewmat
     torso = view if rest_viewmat is None else rest_viewmat
@@ -249,6 +258,11 @@ def draw_truth(
     points.append(_moved(person.shirt, torso))
     directions.append(_turned(person.shirt_normals, torso))
     strands.append(np.zeros_like(person.shirt))
+    if person.hand is not None:
+        pose = _AWAY if hand is None else hand
+        points.append(_moved(person.hand.points, pose))
+        directions.append(_turned(person.hand.normals, pose))
+        strands.append(np.zeros_like(person.hand.points))
     if background is None:
         background = body.backdrop(person.look.backdrop, (camera.height, camera.width), seed=person.seed)
     middle = _moved(np.array([[0, 0, -0.02]]), view)[0]

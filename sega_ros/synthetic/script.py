@@ -107,14 +107,14 @@ class Script:
         times = [g[0] for g in _GAZE]
         k = int(np.searchsorted(times, t, 'right')) - 1
         before, now = _GAZE[k - 1], _GAZE[k]
-        share = _smooth((t - now[0]) / _SACCADE)
+        share = smooth_step((t - now[0]) / _SACCADE)
         yaw, pitch = (np.radians(b + (n - b) * share) for b, n in zip(before[1:], now[1:], strict=True))
         # Eyes stay on what they look at while the head turns.
         turn = self._turn(t)
         return float(yaw - 0.35 * turn[0]), float(pitch - 0.35 * turn[1])
 
     def _lids(self, t: float) -> tuple[float, float]:
-        closed = max(_blink((t - start) / _BLINK) for start in _BLINKS)
+        closed = max(blink_at((t - start) / _BLINK) for start in _BLINKS)
         follow = -0.5 * self._gaze(t)[1]  # looking down lowers the upper lid
         value = float(np.clip(closed + max(follow, 0.0) * (1 - closed), 0, 1))
         return value, value
@@ -133,7 +133,7 @@ class Script:
         return float(0.006 * side), float(0.003 * np.sin(3 * w * t)), float(0.008 * near)
 
 
-def _smooth(x: float) -> float:
+def smooth_step(x: float) -> float:
     """0 to 1 over [0, 1] with continuous speed and acceleration."""
     x = min(max(x, 0.0), 1.0)
     return x * x * x * (x * (6 * x - 15) + 10)
@@ -141,7 +141,7 @@ def _smooth(x: float) -> float:
 
 def _bump(t: float, start: float, end: float, *, edge: float = 0.35) -> float:
     """Rise over `edge` seconds from `start`, fall likewise before `end`."""
-    return _smooth((t - start) / edge) * _smooth((end - t) / edge)
+    return smooth_step((t - start) / edge) * smooth_step((end - t) / edge)
 
 
 def _hat(x: float) -> float:
@@ -149,6 +149,6 @@ def _hat(x: float) -> float:
     return 0.5 + 0.5 * float(np.cos(np.pi * x)) if abs(x) < 1 else 0.0
 
 
-def _blink(x: float) -> float:
+def blink_at(x: float) -> float:
     """Return how closed the lids are at x in [0, 1] of a blink; closing is twice as fast as opening."""
-    return _smooth(x / 0.33) * _smooth((1 - x) / 0.6) if 0 < x < 1 else 0.0
+    return smooth_step(x / 0.33) * smooth_step((1 - x) / 0.6) if 0 < x < 1 else 0.0
