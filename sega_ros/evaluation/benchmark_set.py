@@ -11,7 +11,7 @@
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,20 +21,10 @@ import numpy as np
 
 from sega_ros.config import dump_yaml, option
 from sega_ros.errors import RequestError, StorageError
-from sega_ros.evaluation.recordings import Recording
+from sega_ros.evaluation.recordings import Entry
 from sega_ros.evaluation.scene_truth import FrameTruth, Tracer, TruthWriter
 from sega_ros.io import atomic_write, write_png
-from sega_ros.io.bag_messages import (
-    CAMERA_INFO,
-    COMPRESSED,
-    EXPRESSION,
-    IMAGE,
-    camera_to_bag,
-    expression_to_bag,
-    image_to_bag,
-    jpeg_to_bag,
-)
-from sega_ros.io.bag_writer import BagWriter
+from sega_ros.io.bag_writer import COMPRESSIONS, STORAGES, BagWriter
 from sega_ros.io.files import TEMPORARY_PREFIX
 from sega_ros.synthetic.film import Film, Take
 from sega_ros.synthetic.scenes import SCENES
@@ -45,7 +35,7 @@ _PEOPLE = 100  # seeds set apart for one set
 _START_NS = 1_750_000_000_000_000_000  # stamp of the first frame of every scene
 _FRAME_ID = 'camera_optical'
 _SHOWN = 12  # frames on a contact sheet, four side by side
-TOPICS = {'jpeg': ('/camera/image/compressed', COMPRESSED), 'rgb8': ('/camera/image', IMAGE)}
+TOPICS = {'jpeg': '/camera/image/compressed', 'rgb8': '/camera/image'}
 _INFO, _TRUTH = '/camera/camera_info', '/truth/expression'
 
 
@@ -60,8 +50,8 @@ class SetConfig:
     width: int = option(640, 'Of the pictures, even', unit='px', bounds=(64, 3840))
     encoding: str = option('jpeg', 'Of the pictures in the bags', choices=tuple(TOPICS))
     quality: int = option(92, 'Of JPEG', bounds=(1, 100))
-    storage: str = option('mcap', 'Of the bags', choices=('mcap', 'sqlite3'))
-    compression: str = option('none', 'Of the bags', choices=('none', 'zstd'))
+    storage: str = option('mcap', 'Of the bags', choices=STORAGES)
+    compression: str = option('none', 'Of the bags', choices=COMPRESSIONS)
 
     @property
     def frames(self) -> int:
@@ -84,7 +74,7 @@ def check_scenes(names: Sequence[str]) -> list[str]:
 def make_set(
     out: Path, config: SetConfig, *, scenes: Sequence[str] = tuple(SCENES), jobs: int | None = None,
     progress: Progress = lambda stage, share: None,
-) -> list[Recording]:
+) -> list[Entry]:
     """Make the scenes that `out` does not hold yet and return all that were asked for.
 
     Args:
@@ -108,12 +98,12 @@ def make_set(
             make_scene(name, config, out, lambda share, k=k, name=name: progress(name, (k + share) / len(todo)))
     else:
         _make_in_processes(todo, config, out, jobs, progress)
-    return [recording_of(out / n, config) for n in names]
+    return [entry_of(out / n, config) for n in names]
 
 
-def recording_of(folder: Path, config: SetConfig) -> Recording:
+def entry_of(folder: Path, config: SetConfig) -> Entry:
     """The scene in `folder` as something to evaluate on; its first frame is the photo."""
-    return Recording(folder.name, 'bag', folder / 'bag', topic=TOPICS[config.encoding][0], truth=folder / 'truth.npz')
+    return Entry(folder.name, 'bag', folder / 'bag', topic=TOPICS[config.encoding], truth=folder / 'truth.npz')
 
 
 def person_of(name: str, seed: int) -> int:
@@ -138,17 +128,13 @@ def make_scene(name: str, config: SetConfig, out: Path, progress: Callable[[floa
 
 
 def _film_into(folder: Path, film: Film, tracer: Tracer, config: SetConfig, progress: Callable[[float], None]) -> None:
-    topic, kind = TOPICS[config.encoding]
-    topics = {topic: kind, _INFO: CAMERA_INFO, _TRUTH: EXPRESSION}
     person, shown = film.host.studio.person, _Sheet(config.frames)
     with TruthWriter(folder / 'truth.npz', frames=config.frames, size=film.size) as truths, \
-            BagWriter(folder / 'bag', topics, storage=config.storage, compression=config.compression) as bag:  # type: ignore[arg-type]
+            BagWriter(folder / 'bag', storage=config.storage, compression=config.compression) as bag:
         for index in range(config.frames):
-            stamp = _START_NS + round(index * 1e9 / config.rate)
             take = film.take(index, config.rate)
-            truth = tracer(take, stamp)
-            for where, message in _messages(take, truth, stamp, config):
-                bag.write(where, stamp, message)
+            truth = tracer(take, _START_NS + round(index * 1e9 / config.rate))
+            _write(bag, take, truth, config)
             truths.add(truth, take.face)
             shown.add(index, take.image)
             progress((index + 1) / config.frames)
@@ -157,13 +143,14 @@ def _film_into(folder: Path, film: Film, tracer: Tracer, config: SetConfig, prog
     write_png(folder / 'contact.png', shown.image())
 
 
-def _messages(take: Take, truth: FrameTruth, stamp: int, config: SetConfig) -> Iterator[tuple[str, Any]]:
-    about = {'stamp_ns': stamp, 'frame_id': _FRAME_ID}
-    picture = jpeg_to_bag(take.image, quality=config.quality, **about) if config.encoding == 'jpeg' else \
-        image_to_bag(take.image, **about)
-    yield TOPICS[config.encoding][0], picture
-    yield _INFO, camera_to_bag(take.camera, **about)
-    yield _TRUTH, expression_to_bag(truth.expression)
+def _write(bag: BagWriter, take: Take, truth: FrameTruth, config: SetConfig) -> None:
+    stamp = truth.expression.stamp_ns
+    if config.encoding == 'jpeg':
+        bag.write_jpeg(TOPICS['jpeg'], take.image, stamp_ns=stamp, frame_id=_FRAME_ID, quality=config.quality)
+    else:
+        bag.write_image(TOPICS['rgb8'], take.image, stamp_ns=stamp, frame_id=_FRAME_ID)
+    bag.write_camera(_INFO, take.camera, stamp_ns=stamp, frame_id=_FRAME_ID)
+    bag.write_expression(_TRUTH, truth.expression)
 
 
 class _Sheet:

@@ -30,7 +30,7 @@ _SKIPPED = ('BACKGROUND', 'GLASSES', 'HAIR')  # of NeRSemble: the face is not wh
 
 
 @dataclass(frozen=True)
-class Recording:
+class Entry:
     """One sequence of one person."""
 
     name: str  # of its results
@@ -42,7 +42,7 @@ class Recording:
     rate: float | None = None  # frames/s, of frames; clips and bags say themselves
 
 
-def list_layout(layout: str, root: Path | str, *, names: Sequence[str] | None = None) -> list[Recording]:
+def list_layout(layout: str, root: Path | str, *, names: Sequence[str] | None = None) -> list[Entry]:
     """List the sequences of a folder in the layout 'vfhq', 'hdtf' or 'nersemble'.
 
     Args:
@@ -69,7 +69,7 @@ def list_layout(layout: str, root: Path | str, *, names: Sequence[str] | None = 
     return [known[n] for n in names]
 
 
-def vfhq_recordings(root: Path) -> list[Recording]:
+def vfhq_recordings(root: Path) -> list[Entry]:
     """Clips of VFHQ-Test, folders of PNG frames.
 
     Raises:
@@ -83,17 +83,17 @@ def vfhq_recordings(root: Path) -> list[Recording]:
                        'frames 00000000.png, ..., here or in GT/Interval1_512x512_LANCZOS4')
 
 
-def _vfhq_clip(folder: Path) -> Recording:
+def _vfhq_clip(folder: Path) -> Entry:
     frames = sorted(p.stem for p in folder.glob('*.png'))
     wanted = [f'{k:08d}' for k in range(len(frames))]
     if not frames or frames != wanted:
         lacking = sorted(set(wanted) - set(frames))
         found = f'frame {lacking[0]}.png is missing' if lacking else 'no frames in it'
         raise DatasetError(f'{folder}: {found}; wanted 00000000.png, 00000001.png, ...: extract the archive again')
-    return Recording(folder.name, 'frames', folder, rate=_VFHQ_RATE)
+    return Entry(folder.name, 'frames', folder, rate=_VFHQ_RATE)
 
 
-def hdtf_recordings(root: Path) -> list[Recording]:
+def hdtf_recordings(root: Path) -> list[Entry]:
     """Cut and cropped clips of HDTF.
 
     Raises:
@@ -101,13 +101,13 @@ def hdtf_recordings(root: Path) -> list[Recording]:
     """
     clips = sorted(p for p in root.glob('*.mp4') if _HDTF_CLIP.fullmatch(p.stem))
     if clips:
-        return [Recording(p.stem, 'clip', p) for p in clips]
+        return [Entry(p.stem, 'clip', p) for p in clips]
     raw = ' (only its uncut videos, in _videos_raw)' if (root / '_videos_raw').is_dir() else ''
     raise DatasetError(f'{root}: no clip of HDTF in it{raw}; wanted files such as RD_Radio11_000.mp4 or WDA_BarackObama_000.mp4, '
                        'as the data set\'s download script cuts them')
 
 
-def nersemble_recordings(root: Path) -> list[Recording]:
+def nersemble_recordings(root: Path) -> list[Entry]:
     """Sequences of NeRSemble (or of its monocular benchmark) seen by the front camera.
 
     Raises:
@@ -119,12 +119,12 @@ def nersemble_recordings(root: Path) -> list[Recording]:
             clip = root / person / 'sequences' / sequence / 'images' / f'cam_{FRONT_CAMERA}.mp4'
             # The monocular benchmark keeps the pictures of its test sequences to itself.
             if sequence not in _SKIPPED and clip.is_file():
-                found.append(Recording(f'{person}-{sequence}', 'clip', clip))
+                found.append(Entry(f'{person}-{sequence}', 'clip', clip))
     if not found:
         raise DatasetError(f'{root}: no sequence has the front camera; wanted PERSON/sequences/NAME/images/'
                            f'cam_{FRONT_CAMERA}.mp4; fetch it with "nersemble-data download" or "nersemble-benchmark-download"')
     return found
 
 
-LAYOUTS: dict[str, Callable[[Path], list[Recording]]] = {
+LAYOUTS: dict[str, Callable[[Path], list[Entry]]] = {
     'vfhq': vfhq_recordings, 'hdtf': hdtf_recordings, 'nersemble': nersemble_recordings}

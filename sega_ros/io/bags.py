@@ -1,4 +1,4 @@
-"""Bags of ROS 2 (sqlite3, mcap, compressed) without ROS: pictures and expressions out of them, and into a new one."""
+"""Bags of ROS 2 (sqlite3, mcap, compressed) without ROS: pictures and expressions out of them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from sega_ros.errors import ImageError, RecordingError, RequestError, SegaError, StorageError
+from sega_ros.errors import ImageError, RecordingError, RequestError, SegaError
 from sega_ros.io.bag_types import bag_types
-from sega_ros.io.expression_fields import JOINTS, NANOSECONDS, check_carries, message_to_expression, rotmat_to_xyzw
+from sega_ros.io.bag_writer import CAMERA_INFO, COMPRESSED, EXPRESSION, IMAGE, BagWriter
+from sega_ros.io.expression_fields import NANOSECONDS, message_to_expression
 from sega_ros.io.images import decode_image
 from sega_ros.io.raw_images import check_raw_image, raw_image_to_rgb
 from sega_ros.types import FlameExpression
 
-IMAGE, COMPRESSED, CAMERA_INFO = 'sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage', 'sensor_msgs/msg/CameraInfo'
-EXPRESSION = 'sega_ros/msg/FlameExpression'
+__all__ = ['CAMERA_INFO', 'COMPRESSED', 'EXPRESSION', 'IMAGE', 'PICTURES', 'BagReader', 'BagWriter', 'StampedImage', 'Topic']
+
 PICTURES = (IMAGE, COMPRESSED)
 _REINDEX = '"ros2 bag reindex" (sqlite3) or "mcap recover" may save what is in it'
 
@@ -164,95 +165,6 @@ class BagReader:
                 raise RecordingError(f'{self.path}: topic {connection.topic}: {EXPRESSION} was recorded with another definition '
                                      f'({theirs}, this version has {ours}); record it again, or evaluate with the version that '
                                      'recorded it')
-
-
-class BagWriter:
-    """A new bag (mcap) of pictures and expressions, as a context manager; equal input gives equal messages."""
-
-    def __init__(self, path: Path | str):
-        """Start a bag in the new folder `path`.
-
-        Raises:
-            StorageError: the folder is there already, or can't be written.
-        """
-        from rosbags.rosbag2 import StoragePlugin, Writer
-        from rosbags.rosbag2.errors import WriterError
-
-        self.path = Path(path)
-        self._types = bag_types()
-        self._topics: dict[str, Any] = {}
-        try:
-            self._writer = Writer(self.path, version=9, storage_plugin=StoragePlugin.MCAP)
-            self._writer.open()
-        except (OSError, WriterError) as e:
-            raise StorageError(f'cannot write {self.path}: {_say(e)}') from e
-
-    def __enter__(self) -> 'BagWriter':
-        return self
-
-    def __exit__(self, *_) -> None:
-        try:
-            self._writer.close()
-        except OSError as e:
-            raise StorageError(f'cannot write {self.path}: {_say(e)}') from e
-
-    def write_expression(self, topic: str, expression: FlameExpression) -> None:
-        """Append an expression.
-
-        Raises:
-            ConfigError, RequestError: a message can't carry it.
-            StorageError: the disk is full.
-        """
-        check_carries(expression)
-        params, types = expression.params, self._types.types
-        x, y, z, w = rotmat_to_xyzw(np.asarray(expression.rotation, np.float64).tolist())
-        point = types['geometry_msgs/msg/Point'](*(float(v) for v in expression.translation))
-        pose = types['geometry_msgs/msg/Pose'](point, types['geometry_msgs/msg/Quaternion'](x, y, z, w))
-        joints = {name: np.asarray(getattr(params, name), np.float32) for name in JOINTS}
-        message = types[EXPRESSION](
-            header=self._header(expression.stamp_ns, expression.frame_id), head_model=expression.head_model,
-            head_model_version=expression.head_model_version, face_present=bool(expression.face_present),
-            confidence=float(expression.confidence), expression=np.asarray(params.expression, np.float32),
-            eyelids=np.asarray(params.eyelids, np.float32), head_pose=pose, focal_length=float(expression.focal_length), **joints)
-        self._write(topic, EXPRESSION, message, expression.stamp_ns)
-
-    def write_jpeg(self, topic: str, image: np.ndarray, *, stamp_ns: int, frame_id: str, quality: int = 95) -> None:
-        """Append a picture, uint8 RGB [H, W, 3], as JPEG.
-
-        Raises:
-            StorageError: the disk is full.
-        """
-        import cv2
-
-        _, data = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-        message = self._types.types[COMPRESSED](
-            header=self._header(stamp_ns, frame_id), format='rgb8; jpeg compressed bgr8', data=data.reshape(-1))
-        self._write(topic, COMPRESSED, message, stamp_ns)
-
-    def write_image(self, topic: str, image: np.ndarray, *, stamp_ns: int, frame_id: str) -> None:
-        """Append a picture, uint8 RGB [H, W, 3], as it is.
-
-        Raises:
-            StorageError: the disk is full.
-        """
-        height, width = image.shape[:2]
-        message = self._types.types[IMAGE](
-            header=self._header(stamp_ns, frame_id), height=height, width=width, encoding='rgb8', is_bigendian=0, step=3 * width,
-            data=np.ascontiguousarray(image).reshape(-1))
-        self._write(topic, IMAGE, message, stamp_ns)
-
-    def _header(self, stamp_ns: int, frame_id: str) -> Any:
-        types = self._types.types
-        stamp = types['builtin_interfaces/msg/Time'](int(stamp_ns // NANOSECONDS), int(stamp_ns % NANOSECONDS))
-        return types['std_msgs/msg/Header'](stamp, frame_id)
-
-    def _write(self, topic: str, kind: str, message: Any, stamp_ns: int) -> None:
-        if topic not in self._topics:
-            self._topics[topic] = self._writer.add_connection(topic, kind, typestore=self._types)
-        try:
-            self._writer.write(self._topics[topic], stamp_ns, self._types.serialize_cdr(message, kind))
-        except OSError as e:
-            raise StorageError(f'cannot write {self.path}: {_say(e)}') from e
 
 
 def _stamp(message: Any, recorded: int) -> int:
