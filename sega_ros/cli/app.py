@@ -4,13 +4,27 @@ import argparse
 import os
 import sys
 
-from sega_ros.cli import ablate, bench, compare, create, data, distil, drive, evaluate, head, reenact, render, train
+from sega_ros.cli import (
+    ablate,
+    bench,
+    benchmark,
+    compare,
+    create,
+    data,
+    distil,
+    drive,
+    evaluate,
+    head,
+    reenact,
+    render,
+    train,
+)
 from sega_ros.cli.output import Output
 from sega_ros.errors import SegaError
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
-_COMMANDS = (create, drive, reenact, evaluate, compare, render, distil, head, data, train, ablate, bench)
+_COMMANDS = (create, drive, reenact, evaluate, compare, benchmark, render, distil, head, data, train, ablate, bench)
 _DESCRIPTION = """\
 One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
 
@@ -26,6 +40,7 @@ One photo becomes a drivable 3D Gaussian head; a clip or a camera drives it.
   sega compare out/a out/b                   two evaluations of one recording, figure by figure
   sega ablate                                what each part of the method is worth
   sega bench                                 measure this machine
+  sega benchmark --out out/benchmark         evaluate on a set of recordings
 """
 _EPILOG = """\
 Every command takes --json (one JSON object on standard output) and --help.

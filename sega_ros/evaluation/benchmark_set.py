@@ -48,6 +48,7 @@ class SetConfig:
     rate: float = option(30.0, 'Frames per second', unit='Hz', bounds=(1.0, 240.0))
     height: int = option(480, 'Of the pictures, even', unit='px', bounds=(64, 2160))
     width: int = option(640, 'Of the pictures, even', unit='px', bounds=(64, 3840))
+    texture_size: int = option(1024, 'Of the skin', unit='texels', bounds=(64, 4096))
     encoding: str = option('jpeg', 'Of the pictures in the bags', choices=tuple(TOPICS))
     quality: int = option(92, 'Of JPEG', bounds=(1, 100))
     storage: str = option('mcap', 'Of the bags', choices=STORAGES)
@@ -120,7 +121,8 @@ def make_scene(name: str, config: SetConfig, out: Path, progress: Callable[[floa
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        film = Film(head, SCENES[name], person_of(name, config.seed), size=(config.height, config.width))
+        film = Film(head, SCENES[name], person_of(name, config.seed), size=(config.height, config.width),
+                    texture_size=config.texture_size)
         _film_into(temporary, film, Tracer(film, landmark_embedding(head), frame_id=_FRAME_ID), config, progress)
         temporary.rename(out / name)
     except OSError as e:
