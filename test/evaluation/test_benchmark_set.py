@@ -77,7 +77,7 @@ def test_people_are_held_out():
 
 def test_truth_is_where_the_messages_say(made, head, embedding):
     """The landmarks come out again from identity and messages alone."""
-    out, entries = made
+    _, entries = made
     truth = load_truth(entries[0].truth)
     with BagReader(entries[0].path) as bag:
         said = list(bag.expressions(bag.choose_topic('/truth/expression', (EXPRESSION,))))
