@@ -96,7 +96,10 @@ def make_set(
     jobs = min(jobs or os.cpu_count() or 1, max(len(todo), 1))
     if jobs == 1:
         for k, name in enumerate(todo):
-            make_scene(name, config, out, lambda share, k=k, name=name: progress(name, (k + share) / len(todo)))
+            def report(share: float, k: int = k, name: str = name) -> None:
+                progress(name, (k + share) / len(todo))
+
+            make_scene(name, config, out, report)
     else:
         _make_in_processes(todo, config, out, jobs, progress)
     return [entry_of(out / n, config) for n in names]
@@ -192,7 +195,7 @@ def _make_in_processes(names: Sequence[str], config: SetConfig, out: Path, jobs:
                 done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
                 for future in done:
                     future.result()
-                progress('making scenes', sum(shares) / len(names))
+                progress('making scenes', sum(shares[:]) / len(names))
         finally:
             for future in waiting:
                 future.cancel()

@@ -73,7 +73,8 @@ class TruthWriter:
 
     def __init__(self, path: Path, *, frames: int, size: tuple[int, int]):
         """Start the file for `frames` masks of `size` (H, W)."""
-        self._frames, self._size, self._rows = frames, size, []
+        self._size = size
+        self._rows: list[FrameTruth] = []
         self._archive = zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED)
         self._bits = self._archive.open(_member(_BITS), 'w', force_zip64=True)
         shape = (frames, size[0], -(-size[1] // 8))
@@ -84,7 +85,7 @@ class TruthWriter:
         self._bits.write(np.packbits(face, axis=1).tobytes())
         self._rows.append(truth)
 
-    def close(self, **about: np.ndarray | str | float) -> None:
+    def close(self, **about: np.ndarray | str | float | None) -> None:
         """Finish with the arrays of all frames and whatever is `about` the scene."""
         self._bits.close()
         messages = [row.expression for row in self._rows]

@@ -169,7 +169,8 @@ def load_cameras(root: Path, person: str) -> dict[str, Camera]:
             raise DatasetError(f'{where}: is missing; wanted {_WANTED}; {_FETCH}') from e
         K = check_intrinsics(read_matrix(K, 3, name=where), name=where)
         viewmat = check_pose(read_matrix(view, 4, name=where), name=where)
-        cameras[serial] = Camera(SIDE, SIDE, *(float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))), viewmat)
+        fx, fy, cx, cy = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+        cameras[serial] = Camera(SIDE, SIDE, fx, fy, cx, cy, viewmat)
     return cameras
 
 

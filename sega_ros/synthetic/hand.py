@@ -54,7 +54,7 @@ def load_hand() -> Hand:
 def _cut(base: BaseMesh) -> tuple[np.ndarray, np.ndarray]:
     """Vertices [V, 3] in the hand's own axes and triangles [F, 3] of the left hand and forearm."""
     weights = load_bone_weights(base)
-    share = sum(w for name, w in weights.items() if name.endswith('.L') and name.startswith(_BONES))
+    share = np.sum([w for name, w in weights.items() if name.endswith('.L') and name.startswith(_BONES)], axis=0)
     quads = base.quads['body'][(share[base.quads['body']] > 0.5).all(1)]
     used, quads = np.unique(quads, return_inverse=True)
     quads = quads.reshape(-1, 4)

@@ -108,7 +108,7 @@ def fast_motion(script: Script, t: float) -> Beat:
     w = 2 * np.pi
     yaw = shake * 24 * np.sin(1.5 * w * u)
     pitch = nod * 12 * np.sin(1.9 * w * u)
-    turn = _times(np.radians([yaw, pitch, 0.25 * yaw]), share)
+    turn = _times((np.radians(yaw), np.radians(pitch), np.radians(0.25 * yaw)), share)
     sway = (0.045 * shake * np.sin(1.5 * w * u - 0.5), 0.012 * nod * np.sin(1.9 * w * u), 0.02 * np.sin(0.4 * w * u))
     return Beat(replace(moment, turn=turn), body=_times(sway, share))
 

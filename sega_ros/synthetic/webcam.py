@@ -25,11 +25,8 @@ class Webcam:
 
 def exposed(pictures: Iterable[np.ndarray]) -> np.ndarray:
     """Mean linear light [H, W, 3] float32 of uint8 pictures of one exposure, as the synthetic renderer writes them."""
-    total, count = np.float32(0), 0
-    for picture in pictures:
-        total = total + _linear()[picture]
-        count += 1
-    return total / np.float32(count)
+    lights = [_linear()[picture] for picture in pictures]
+    return np.mean(lights, axis=0, dtype=np.float32)
 
 
 def photograph(light: np.ndarray, webcam: Webcam, rng: np.random.Generator) -> np.ndarray:
@@ -43,7 +40,7 @@ def photograph(light: np.ndarray, webcam: Webcam, rng: np.random.Generator) -> n
     raw = np.clip((signal + noise) / np.float32(webcam.electrons) * _STEPS, 0, 65535).astype(np.uint16)
     color = cv2.demosaicing(raw, cv2.COLOR_BayerRGGB2RGB).astype(np.float32) / np.float32(_STEPS)
     color = _calmed(color, _CHROMA_BLUR * min(1.0, _DARK / webcam.electrons) ** 0.5)
-    return tone_curve()[(np.clip(color * np.float32(webcam.gain), 0, 3.999) * 1024).astype(np.int32)]
+    return tone_curve()[(np.clip(color * np.array(webcam.gain, np.float32), 0, 3.999) * 1024).astype(np.int32)]
 
 
 def _mosaic(light: np.ndarray) -> np.ndarray:
