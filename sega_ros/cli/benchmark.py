@@ -47,8 +47,8 @@ def add_parser(commands) -> None:
     given.add_argument('--submission', metavar='ZIP', help='write a submission to the NeRSemble benchmark (mono_flame_avatar)')
     parser.add_argument('--quality', choices=('preview', 'standard', 'high'), default='standard',
                         help='of the avatars (default: standard)')
-    parser.add_argument('--score-every', type=_count(1, 10_000), default=1, metavar='N',
-                        help='measure every Nth frame; all are driven (default: 1)')
+    parser.add_argument('--score-every', type=_count(1, 10_000), default=5, metavar='N',
+                        help='measure every Nth frame; all are driven (default: 5)')
     add_head(parser)
 
 

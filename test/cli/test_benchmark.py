@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from sega_ros.cli import benchmark, main
 from sega_ros.io import VideoWriter, read_image
@@ -41,6 +42,22 @@ def test_make_then_evaluate(tmp_path, capsys, monkeypatch):
     assert '| talking | 2 (1, 0) | 31.5 |' in (out / 'results' / 'summary.md').read_text()
     assert main(['benchmark', '--out', str(out), *SMALL, '--seed', '1', '--json']) == 1
     assert 'other settings' in answer(capsys)['message']
+
+
+def test_the_real_runner(tmp_path, capsys):
+    """A scene is made, an avatar of its first frame, and both kinds of figures come out."""
+    pytest.importorskip('sega_ros.evaluation.replay.run')
+    command = ['benchmark', '--out', str(tmp_path), '--scenes', 'talking', '--seconds', '0.2', '--jobs', '1',
+               '--quality', 'preview', '--score-every', '2', '--json']
+    assert main(command) == 0
+    found = answer(capsys)['sequences']['talking']
+    assert found['frames']['total'] == 6 and found['frames']['scored'] >= 2 and found['frames']['lost'] == 0
+    assert found['figures']['psnr_face'] > 20 and found['figures']['akd'] < 10
+    assert found['tracking']['found'] == 1 and found['tracking']['place_px'] < 20 and found['tracking']['pose_deg'] < 10
+    written = (tmp_path / 'results' / 'talking' / 'summary.json').stat().st_mtime_ns
+    assert main(command) == 0 and answer(capsys)['sequences']['talking'] == found
+    assert (tmp_path / 'results' / 'talking' / 'summary.json').stat().st_mtime_ns == written
+    assert main([*command, '--quality', 'standard']) == 1 and 'other options' in answer(capsys)['message']
 
 
 def test_a_public_set_and_its_list(tmp_path, capsys, monkeypatch):
