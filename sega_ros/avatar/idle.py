@@ -16,6 +16,8 @@ NANOSECONDS = 1_000_000_000
 BLINK_SECONDS = 0.24  # down and up again
 BLINK_PERIOD = 4.0  # seconds between blinks, on average; people at rest blink every three to five
 BLINK_JITTER = 1.2  # seconds, either way
+# Seconds without a message after which a link counts as cut: six frames at 30 Hz; or so many times what usually lies between.
+SILENCE, MISSED = 0.2, 3.0
 # Where a head is placed that was never seen: 0.7 m in front of a camera of common focal length.
 DEFAULT_DISTANCE, DEFAULT_FOCAL_LENGTH = 0.7, 1.5
 
@@ -27,6 +29,11 @@ class IdleConfig:
     hold: float = option(0.3, 'Time the last expression is held after the face is lost', unit='s', bounds=(0.0, 10.0))
     ease: float = option(0.6, 'Time it then takes to become neutral', unit='s', bounds=(0.05, 10.0))
     blinks: bool = option(True, 'Blink now and then while neutral')
+
+
+def patience(interval: float) -> float:
+    """Return after how many seconds without a message a stream counts as cut; `interval`: seconds that usually lie between."""
+    return max(SILENCE, MISSED * interval)
 
 
 def blink(seconds: float) -> float:

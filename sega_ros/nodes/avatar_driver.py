@@ -80,6 +80,11 @@ class DriverConfig:
                                   "first frames, or the avatar's where it fits", choices=('auto', 'avatar', 'fit'),
                                   read_only=True)
     avatar_frame_id: str = option('avatar_camera', 'Frame id of the avatar images', read_only=True)
+    jitter_buffer: float = option(0.0, 'With source `expression`: time by which expressions are shown later, so that those that '
+                                  'the network held up are in time and lost ones are interpolated; 0 shows each when it comes',
+                                  unit='s', bounds=(0.0, 2.0))
+    jitter_buffer_rate: float = option(0.0, "Expressions per second out of the jitter buffer; 0 is the sender's own", unit='Hz',
+                                       bounds=(0.0, 240.0))
     jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
     hri: bool = option(False, 'Mirror the tracked face under /humans/faces (ROS4HRI); needs hri_msgs and source camera',
                        read_only=True)
@@ -397,7 +402,7 @@ class AvatarDriver(ManagedNode):
         values = {
             'rate (Hz)': report.rate, 'latency p50 (ms)': 1e3 * report.latency_p50,
             'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
-            'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted,
+            'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted, 'late': report.late,
             'source': config.source, 'view': config.view, 'device': config.device,
             'splats': self._splats(config), 'avatar': puppet.record.avatar_id if puppet else 'none',
             'avatar sha256': puppet.record.sha256 if puppet else 'none'}

@@ -10,7 +10,7 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.event_handler import SubscriptionEventCallbacks
 from sensor_msgs.msg import CompressedImage, Image
 
-from sega_ros.avatar.idle import FaceHold, idle_expression
+from sega_ros.avatar.idle import FaceHold, idle_expression, patience
 from sega_ros.errors import BusyError, SegaError
 from sega_ros.io.expression_fields import message_to_expression
 from sega_ros.msg import FlameExpression
@@ -20,6 +20,7 @@ from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_r
 from sega_ros.nodes.core import Driver, Puppet
 from sega_ros.nodes.expressions import check_head_model, expression_to_message
 from sega_ros.nodes.hri import HriMirror
+from sega_ros.nodes.jitter import JitterBuffer
 from sega_ros.nodes.limits import RateLimit
 from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode
@@ -32,9 +33,7 @@ from sega_ros.types import FlameExpression as Expression
 # message, what a receiver of that message reads from it, (H, W) of the camera image; returns whether it is rendered
 Render = Callable[[FlameExpression, Expression, tuple[int, int] | None], bool]
 Failed = Callable[[Exception], None]
-# Seconds without a message after which the link counts as cut: six frames at 30 Hz; or so many times what usually lies between.
-SILENCE, MISSED = 0.2, 3.0
-IDLE_RATE = 30.0  # pictures per second then
+IDLE_RATE = 30.0  # pictures per second while the link is cut
 _PAUSE = 5.0  # seconds: more is no stream's interval, but a cut
 
 
@@ -165,7 +164,8 @@ class CameraInput:
 class ExpressionInput:
     """Receives expressions that another machine tracked.
 
-    While none come (the link is cut), the last is held, eased to neutral and followed by idle blinks, as for a lost face.
+    While none come (the link is cut), the last is held, eased to neutral and followed by idle blinks, as for a lost face. With a
+    jitter buffer they are shown later and evenly, some of them interpolated.
     """
 
     def __init__(self, node: ManagedNode, parameters: Parameters, statistics: FrameStatistics, *, render: Render,
@@ -176,10 +176,11 @@ class ExpressionInput:
         self.topic = node.resolve_topic_name('expression')
         self._reader: Reader | None = None
         self._filler: threading.Thread | None = None
+        self._buffer: JitterBuffer | None = None
         self._heard = threading.Condition()
         self._rate = RateLimit()
-        self._last: tuple[Expression, float] | None = None  # and when it came, by the monotonic clock
-        self._interval = 0.0  # seconds between messages, smoothed
+        self._last: tuple[Expression, float] | None = None  # shown, and when, by the monotonic clock
+        self._interval = 0.0  # seconds between those shown, smoothed
         self._listening = False
 
     def start(self) -> None:
@@ -195,6 +196,7 @@ class ExpressionInput:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+        self._buffered(wanted=False)
         with self._heard:
             self._listening = False
             self._heard.notify()
@@ -206,18 +208,18 @@ class ExpressionInput:
         """Make expressions of the time in which none come."""
         while True:
             with self._heard:
-                last, patience = self._last, max(SILENCE, MISSED * self._interval)
+                last, limit = self._last, patience(self._interval)
                 silence = time.monotonic() - last[1] if last else 0.0
-                self._heard.wait(None if last is None else max(patience - silence, 1 / IDLE_RATE))
+                self._heard.wait(None if last is None else max(limit - silence, 1 / IDLE_RATE))
                 if not self._listening:
                     return
                 silence = time.monotonic() - last[1] if last else 0.0
-                if last is None or last is not self._last or silence < patience:
+                if last is None or last is not self._last or silence < limit:
                     continue
             try:
                 self._check(last[0])
                 stamp, config = last[0].stamp_ns + round(silence * 1e9), self._parameters.value.idle
-                config = replace(config, hold=max(config.hold, patience))
+                config = replace(config, hold=max(config.hold, limit))
                 idle = expression_to_message(idle_expression(last[0], stamp, config))
                 self._fill_in(idle, message_to_expression(idle), None)
             except Exception as error:  # one bad frame must not end the filling; this one would fail again and again
@@ -243,6 +245,30 @@ class ExpressionInput:
             return
         expression = message_to_expression(message)
         self._check(expression)
+        if (buffer := self._buffered(wanted=self._parameters.value.jitter_buffer > 0)) is not None:
+            buffer.put(expression)
+        else:
+            self._show(message, expression)
+
+    def _buffered(self, *, wanted: bool) -> JitterBuffer | None:
+        """Return the buffer if one is wanted, made or closed when that changed. Called by the reading thread, or after it."""
+        if wanted and self._buffer is None:
+            self._buffer = JitterBuffer(self._pace, play=self._play, late=self._statistics.late, failed=self._failed)
+        elif not wanted and self._buffer is not None:
+            self._buffer.close()
+            self._buffer = None
+        return self._buffer
+
+    def _pace(self) -> tuple[float, float]:
+        config = self._parameters.value
+        return config.jitter_buffer, config.jitter_buffer_rate
+
+    def _play(self, expression: Expression) -> None:
+        self._check(expression)  # another avatar may have come meanwhile
+        message = expression_to_message(expression)  # what is rendered is what a message says
+        self._show(message, message_to_expression(message))
+
+    def _show(self, message: FlameExpression, expression: Expression) -> None:
         now = time.monotonic()
         with self._heard:
             if self._last is not None and (passed := now - self._last[1]) < _PAUSE:

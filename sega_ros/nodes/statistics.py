@@ -21,6 +21,7 @@ class FrameReport:
     dropped: int  # replaced by a newer frame before it was handled
     refused: int  # could not be used (bad image, wrong head model, failure)
     unwanted: int  # nobody subscribed
+    late: int  # came too late for the jitter buffer
     seconds_since_input: float  # NaN before the first
 
 
@@ -32,7 +33,7 @@ class FrameStatistics:
         self._lock = threading.Lock()
         self._window = window * NANOSECONDS
         self._out: deque[tuple[int, float]] = deque(maxlen=4096)
-        self._counts = dict.fromkeys(('received', 'published', 'dropped', 'refused', 'unwanted'), 0)
+        self._counts = dict.fromkeys(('received', 'published', 'dropped', 'refused', 'unwanted', 'late'), 0)
         self._last_input: int | None = None
 
     def received(self, now_ns: int) -> None:
@@ -58,6 +59,10 @@ class FrameStatistics:
     def unwanted(self) -> None:
         """Count a frame that nobody subscribed to."""
         self._count('unwanted')
+
+    def late(self) -> None:
+        """Count a frame that came when its time was over."""
+        self._count('late')
 
     def _count(self, name: str) -> None:
         with self._lock:

@@ -86,10 +86,12 @@ def test_statistics():
         statistics.published(now + 20_000_000, now)
     statistics.dropped()
     statistics.refused()
+    statistics.late()
     report = statistics.report(SECOND + 30_000_000)
     assert report.rate == pytest.approx(10)
     assert report.latency_p50 == pytest.approx(0.02) and report.latency_p95 == pytest.approx(0.02)
-    assert (report.received, report.published, report.dropped, report.refused, report.unwanted) == (11, 11, 1, 1, 0)
+    assert (report.received, report.published, report.dropped, report.refused) == (11, 11, 1, 1)
+    assert (report.unwanted, report.late) == (0, 1)
     assert report.seconds_since_input == pytest.approx(0.03)
     assert statistics.report(20 * SECOND).rate == 0
 

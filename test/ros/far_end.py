@@ -1,5 +1,7 @@
 """One machine of two: `far_end.py operator|robot DIRECTORY LOG [FRAMES]`, until its standard input ends.
 
+A line there sets a parameter of the end's last node: its name, and a number.
+
 The operator's builder, tracker and camera, or the robot's driver and a viewer who notes when pictures come.
 """
 
@@ -14,6 +16,8 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import Image
 
 from sega_ros.nodes import qos
@@ -73,7 +77,10 @@ def main(role, directory, log, *frames):
             for name in names:
                 activate(node, name)
             out.write('ready 0 0\n')
-            sys.stdin.read()
+            parameters = AsyncParameterClient(node, names[-1])
+            for line in sys.stdin:
+                key, value = line.split()
+                parameters.set_parameters([Parameter(key, value=float(value))])
         finally:
             for process in processes:
                 process.terminate()

@@ -41,6 +41,7 @@ class Link:
         self.a, self.b = (f'sega_{end}_{os.getpid()}' for end in 'ab')
         self._kbit, self._delay, self._loss = kbit, delay, loss
         self.cut = False
+        self.jitter = 0.0  # seconds by which frames are held up at most, besides; they keep their order
         self.forwarded = {self.a: 0, self.b: 0}  # bytes that left each end
         self._random, self._stop = random.Random(0), threading.Event()
 
@@ -85,7 +86,7 @@ class Link:
     def _forward(self) -> None:
         """Hand every frame to the other side after the delay, unless it is lost."""
         waiting: list[tuple[float, int, int, bytes]] = []  # due, number, socket to send on, frame
-        count = 0
+        count, last = 0, [0.0, 0.0]  # last: when the side's newest frame is due
         while not self._stop.is_set():
             pause = max(0.0, min(0.1, waiting[0][0] - time.monotonic())) if waiting else 0.1
             for ready in select.select(self._sockets, [], [], pause)[0]:
@@ -95,7 +96,8 @@ class Link:
                     continue
                 self.forwarded[(self.a, self.b)[side]] += len(frame)
                 count += 1
-                heapq.heappush(waiting, (time.monotonic() + self._delay, count, 1 - side, _without_checksum(frame)))
+                last[side] = max(last[side], time.monotonic() + self._delay + self._random.uniform(0, self.jitter))
+                heapq.heappush(waiting, (last[side], count, 1 - side, _without_checksum(frame)))
             while waiting and waiting[0][0] <= time.monotonic():
                 _, _, side, frame = heapq.heappop(waiting)
                 with contextlib.suppress(OSError):

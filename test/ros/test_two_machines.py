@@ -19,6 +19,7 @@ if reason := link.why_not():
 
 ENDS = Path(__file__).with_name('far_end.py')
 CUT, MEASURED = 5.0, 8.0  # seconds
+JITTER, BUFFER = 0.08, 0.12  # seconds
 ATTEMPTS = 3
 
 
@@ -31,6 +32,24 @@ def pictures(path):
     whole = contents(path).rpartition('\n')[0].splitlines()
     lines = (line.split() for line in whole if line.startswith('image '))
     return np.array([(int(at), int(stamp)) for _, at, stamp in lines], np.int64).reshape(-1, 2)
+
+
+def pictures_during(path, seconds):
+    """The pictures of so many seconds, after two in which the robot gets used to what was changed."""
+    time.sleep(2)
+    before = len(pictures(path))
+    time.sleep(seconds)
+    return pictures(path)[before:]
+
+
+def interval_spread(shown):
+    """Standard deviation, milliseconds, of the time from one picture to the next."""
+    return float(np.diff(shown[:, 0]).std() / 1e6)
+
+
+def set_parameter(process, name, value):
+    process.stdin.write(f'{name} {value}\n'.encode())
+    process.stdin.flush()
 
 
 def comes_true(condition, seconds):
@@ -92,6 +111,14 @@ def test_a_robot_far_away(tmp_path, plain_avatar):
             time.sleep(MEASURED)
             followed, kbit = pictures(log)[before:], (between.forwarded[between.a] - sent) * 8 / 1000 / MEASURED
 
+            between.jitter = JITTER
+            uneven = pictures_during(log, MEASURED)
+            set_parameter(processes[1], 'jitter_buffer', BUFFER)
+            even = pictures_during(log, MEASURED)
+            set_parameter(processes[1], 'jitter_buffer', 0.0)
+            between.jitter = 0.0
+            time.sleep(2)
+
             between.cut, cut = True, time.time_ns()
             time.sleep(CUT)
             between.cut, mended = False, time.time_ns()
@@ -105,6 +132,10 @@ def test_a_robot_far_away(tmp_path, plain_avatar):
     assert len(followed) / MEASURED > 10
     assert 80 < p50 < 2000
     assert kbit < 250
+    spreads = [interval_spread(shown) for shown in (uneven, even)]
+    print(f'jitter of {1e3 * JITTER:.0f} ms; pictures are apart 33 ms, give or take {spreads[0]:.1f} ms as they come, '
+          f'{spreads[1]:.1f} ms with a buffer of {1e3 * BUFFER:.0f} ms')
+    assert spreads[1] < spreads[0]
 
     camera = np.array(contents(tmp_path / 'operator.log.camera').split(), np.int64)
     images = pictures(log)
