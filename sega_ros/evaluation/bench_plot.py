@@ -1,6 +1,5 @@
 """The benchmark as pictures: where a frame's time goes, how it grows, and how long a frame is on its way."""
 
-import io
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -10,13 +9,12 @@ from matplotlib.ticker import LogLocator, NullLocator
 from sega_ros.evaluation.bench_path import Endurance, PathTiming, condition_words
 from sega_ros.evaluation.bench_render import PHASES, RenderTiming
 from sega_ros.evaluation.bench_stages import LEVELS, SIZES, STAGES, WHOLE, StageTiming
+from sega_ros.evaluation.plot_style import GUIDE, INK, LINES, clean, to_png
 
 # Tracking in blues, decoding in greens, rendering in oranges.
 _COLORS = dict(zip(STAGES, ('#1f4e79', '#5b9bd5', '#1b5e3b', '#3f9b6b', '#7cc49a', '#bfe3cd', '#8c3b00', '#d9730d', '#f5b26b',
                             '#8a6fb0', '#c9c9c9'), strict=False))
-_LINES = ('#0b7a75', '#d9730d', '#4a5fb3', '#b03a5b', '#7a7a7a')
-_INK, _GUIDE = '#222222', '#9a9a9a'
-_STYLE = {'fontsize': 9, 'color': _INK}
+_STYLE = {'fontsize': 9, 'color': INK}
 _WIDE = 0.62  # of a bar
 
 
@@ -30,32 +28,32 @@ def figure_png(stages: tuple[StageTiming, ...], render: tuple[RenderTiming, ...]
         (_path, (path,), 'Camera message to avatar message, through the real node'),
     ]
     for axes, (draw, found, title) in zip(figure.subplots(2, 2).flat, panels, strict=True):
-        axes.set_title(title, fontsize=11, color=_INK, loc='left', fontweight='bold')
-        _clean(axes)
+        axes.set_title(title, fontsize=11, color=INK, loc='left', fontweight='bold')
+        clean(axes)
         if any(found):
             draw(axes, *found)
         else:
             axes.set_axis_off()
             axes.text(0.5, 0.5, 'not measured', ha='center', va='center', transform=axes.transAxes, **_STYLE)
-    return _png(figure)
+    return to_png(figure)
 
 
 def endurance_png(found: Endurance) -> bytes:
     """Draw memory and latency minute by minute as a PNG."""
     figure = Figure(figsize=(9, 5.5), dpi=110, layout='constrained')
     minutes = np.arange(1, len(found.minutes) + 1)
-    series = (('driver, MB', [m.memory_mb for m in found.minutes], found.memory_ratio, _LINES[0]),
-              ('latency p95, ms', [m.latency_ms_p95 for m in found.minutes], found.latency_p95_ratio, _LINES[1]))
+    series = (('driver, MB', [m.memory_mb for m in found.minutes], found.memory_ratio, LINES[0]),
+              ('latency p95, ms', [m.latency_ms_p95 for m in found.minutes], found.latency_p95_ratio, LINES[1]))
     for axes, (label, values, ratio, color) in zip(figure.subplots(2, 1, sharex=True), series, strict=True):
-        _clean(axes)
+        clean(axes)
         axes.plot(minutes, values, 'o-', color=color, lw=2, ms=5)
-        axes.axhline(values[1], color=_GUIDE, ls=':', lw=1.2)
+        axes.axhline(values[1], color=GUIDE, ls=':', lw=1.2)
         axes.set_ylim(0, 1.25 * max(values))
         axes.set_ylabel(label, **_STYLE)
-        axes.set_title(f'minute {len(minutes)} over minute 2: {ratio:.3f}', fontsize=10, loc='left', color=_INK)
+        axes.set_title(f'minute {len(minutes)} over minute 2: {ratio:.3f}', fontsize=10, loc='left', color=INK)
     axes.set_xlabel('minute', **_STYLE)
     axes.set_xticks(minutes[:: max(1, len(minutes) // 12)])
-    return _png(figure)
+    return to_png(figure)
 
 
 def _stages(axes, stages: tuple[StageTiming, ...], render: tuple[RenderTiming, ...]) -> None:
@@ -96,7 +94,7 @@ def _surface_bars(render: Iterable[RenderTiming]) -> list[tuple[int, dict[str, f
 
 def _against_splats(axes, render: tuple[RenderTiming, ...]) -> None:
     rows = [r for r in render if r.backend == 'cpu']
-    for color, size in zip(_LINES, sorted({r.size for r in rows}), strict=False):
+    for color, size in zip(LINES, sorted({r.size for r in rows}), strict=False):
         for threads in sorted({r.threads for r in rows}):
             line = sorted((r.splats, r.picture_ms) for r in rows if (r.size, r.threads) == (size, threads))
             name = f'{size} x {size}, {threads} thread{"s" * (threads > 1)}'
@@ -108,7 +106,7 @@ def _against_splats(axes, render: tuple[RenderTiming, ...]) -> None:
 
 def _against_pixels(axes, render: tuple[RenderTiming, ...]) -> None:
     rows = [r for r in render if (r.backend, r.threads) == ('cpu', 1)]
-    for color, n in zip(_LINES, sorted({r.splats for r in rows}), strict=False):
+    for color, n in zip(LINES, sorted({r.splats for r in rows}), strict=False):
         line = sorted((r.size**2, r.picture_ms) for r in rows if r.splats == n)
         _line(axes, line, color, f'{n:,} splats: {_more(line)} a pixel')
     _guide(axes, [(r.size**2, r.picture_ms) for r in rows])
@@ -132,7 +130,7 @@ def _guide(axes, points: list[tuple[int, float]]) -> None:
     """Draw the slope of a cost in proportion, from the cheapest point of all."""
     x = np.array([min(p[0] for p in points), max(p[0] for p in points)])
     start = min(p[1] for p in points)
-    axes.plot(x, start * x / x[0], color=_GUIDE, ls=':', lw=2, label='in proportion (linear)')
+    axes.plot(x, start * x / x[0], color=GUIDE, ls=':', lw=2, label='in proportion (linear)')
 
 
 def _finish_log(axes, ticks: list[int], text: Callable[[int], str]) -> None:
@@ -150,9 +148,9 @@ def _finish_log(axes, ticks: list[int], text: Callable[[int], str]) -> None:
 def _path(axes, path: tuple[PathTiming, ...]) -> None:
     """Median latency as bars with whiskers from there to the 95th percentile, and the rate above."""
     for k, p in enumerate(path):
-        axes.bar(k, p.latency_ms_p50, _WIDE, color=_LINES[3 if p.busy else 2], alpha=0.9)
-        axes.plot([k, k], [p.latency_ms_p50, p.latency_ms_p95], color=_INK, lw=1.4)
-        axes.plot(k, p.latency_ms_p95, '_', color=_INK, ms=16, mew=1.6)
+        axes.bar(k, p.latency_ms_p50, _WIDE, color=LINES[3 if p.busy else 2], alpha=0.9)
+        axes.plot([k, k], [p.latency_ms_p50, p.latency_ms_p95], color=INK, lw=1.4)
+        axes.plot(k, p.latency_ms_p95, '_', color=INK, ms=16, mew=1.6)
         text = f'{p.fps:.0f} frames/s\n{p.latency_ms_p50:.0f} ms\np95 {p.latency_ms_p95:.0f}'
         axes.annotate(text, (k, p.latency_ms_p95), (0, 4), textcoords='offset points', ha='center', va='bottom', **_STYLE)
     labels = ['\n'.join(condition_words(p)).replace(' process', '\nprocess') for p in path]
@@ -160,17 +158,3 @@ def _path(axes, path: tuple[PathTiming, ...]) -> None:
     axes.set_ylabel('latency, ms: median and 95th percentile', **_STYLE)
     axes.set_ylim(0, 1.3 * max(p.latency_ms_p95 for p in path))
     axes.set_xlim(-0.7, len(path) - 0.3)
-
-
-def _clean(axes) -> None:
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.spines[['left', 'bottom']].set_color('#bbbbbb')
-    axes.tick_params(colors=_INK, labelsize=9, color='#bbbbbb')
-    axes.grid(axis='y', color='#e6e6e6', lw=0.8)
-    axes.set_axisbelow(True)
-
-
-def _png(figure: Figure) -> bytes:
-    data = io.BytesIO()
-    figure.savefig(data, format='png')
-    return data.getvalue()

@@ -6,39 +6,28 @@ Prints one JSON object: `python -m sega_ros.nodes.throughput FRAMES.npy --avatar
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import rclpy
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from sega_ros.errors import SegaError
 from sega_ros.io.memory import keep_freed_memory, process_memory
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.fast_camera import stamp_of
-from sega_ros.nodes.processes import quiet_environment, stop
+from sega_ros.nodes.processes import MeasurementError, activate, executable, pause, quiet_environment, spinning, start, wait_until
 from sega_ros.nodes.reader import Reader
 
-_ROOT = Path(__file__).resolve().parents[2]
-_START, _SETTLE = 120.0, 4.0  # seconds for the driver to be ready; seconds at full rate before anything counts
+_SETTLE = 4.0  # seconds at full rate before anything counts
 _MINUTE = 60.0
-
-
-class ThroughputError(SegaError):
-    """A process of the measurement did not do its part."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +63,11 @@ class Throughput:
     minutes: list[dict[str, float]] = field(default_factory=list)  # fps, p95 and memory of each
 
 
-class _Receiver(Node):
+class Receiver(Node):
     """Takes the avatar's pictures as bytes: reading them costs no more than it must."""
 
-    def __init__(self, context: rclpy.Context) -> None:
-        super().__init__('throughput', context=context, start_parameter_services=False, enable_rosout=False)
+    def __init__(self, name: str, context: rclpy.Context) -> None:
+        super().__init__(name, context=context, start_parameter_services=False, enable_rosout=False)
         self.arrivals: list[tuple[int, int]] = []  # receipt, stamp; nanoseconds
         self.expression_bytes: list[tuple[int, int]] = []  # receipt, size
         self._readers = [
@@ -106,28 +95,28 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
     """Start camera and driver, let them run, and return the figures.
 
     Raises:
-        ThroughputError: a process ended, or nothing came.
+        MeasurementError: a process ended, or nothing came.
     """
     with ExitStack() as stack:
         context = rclpy.Context()
         rclpy.init(context=context)
         stack.callback(rclpy.try_shutdown, context=context)
         begun = time.monotonic()
-        driver = _start(stack, [str(_ROOT / 'scripts' / 'avatar_driver'), '--ros-args', *_parameters(setup)])
-        receiver = stack.enter_context(_receiving(context))
-        _activate(receiver, driver)
+        driver = start(stack, [executable('avatar_driver'), '--ros-args', *_parameters(setup)])
+        receiver = stack.enter_context(receiving(Receiver('throughput', context)))
+        activate(receiver, 'avatar_driver', driver)
         for _ in range(setup.busy):
-            _start(stack, ['-c', 'while True: pass'])
+            start(stack, ['-c', 'while True: pass'])
         log = stack.enter_context(tempfile.NamedTemporaryFile('r', suffix='.txt'))
-        camera = _start(stack, ['-m', 'sega_ros.nodes.fast_camera', str(setup.frames), '--rate', str(setup.rate),
-                                '--log', log.name])
-        _wait(lambda: len(receiver.arrivals) > 0, 'first picture of the avatar', driver, camera)
+        camera = start(stack, ['-m', 'sega_ros.nodes.fast_camera', str(setup.frames), '--rate', str(setup.rate),
+                               '--log', log.name])
+        wait_until(lambda: len(receiver.arrivals) > 0, 'first picture of the avatar', driver, camera)
         started = time.monotonic() - begun
-        _pause(_SETTLE, driver, camera)
+        pause(_SETTLE, driver, camera)
         first, settled = time.time_ns(), time.monotonic()
         minutes, end, next_minute = [], settled + setup.seconds, settled + _MINUTE
         while (left := end - time.monotonic()) > 0:
-            _pause(min(1.0, left), driver, camera)
+            pause(min(1.0, left), driver, camera)
             progress(1 - max(0.0, left) / setup.seconds)
             if time.monotonic() >= next_minute:
                 next_minute += _MINUTE
@@ -139,13 +128,13 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
         return _figures(receiver, first, last, sent, memory, started, minutes)
 
 
-def _figures(receiver: _Receiver, first: int, last: int, sent: int, memory: float, started: float,
+def _figures(receiver: Receiver, first: int, last: int, sent: int, memory: float, started: float,
              minutes: list[dict[str, float]]) -> Throughput:
     seconds = (last - first) / 1e9
     sizes = [size for at, size in receiver.expression_bytes if first <= at < last]
     taken = [(at, stamp) for at, stamp in receiver.arrivals if first <= at < last]
     if len(taken) < 2:
-        raise ThroughputError(f'{len(taken)} pictures of the avatar in {seconds:.0f} s; the messages above say why')
+        raise MeasurementError(f'{len(taken)} pictures of the avatar in {seconds:.0f} s; the messages above say why')
     latency = [(at - stamp) / 1e6 for at, stamp in taken]
     p50, p95, p99 = np.percentile(latency, [50, 95, 99])
     count = len(taken)
@@ -170,58 +159,14 @@ def _parameters(setup: Setup) -> Iterator[str]:
         yield from ('-p', f'{name}:={value}')
 
 
-def _start(stack: ExitStack, arguments: list[str]) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, *arguments])
-    stack.callback(stop, process)
-    return process
-
-
 @contextmanager
-def _receiving(context: rclpy.Context) -> Iterator[_Receiver]:
-    """A receiver that spins in a thread."""
-    receiver = _Receiver(context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(receiver)
-
-    def spin() -> None:
-        with suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
-        yield receiver
-    finally:
-        receiver.close()
-        rclpy.try_shutdown(context=context)
-        thread.join()
-        receiver.destroy_node()
-
-
-def _activate(receiver: _Receiver, driver: subprocess.Popen) -> None:
-    client = receiver.create_client(ChangeState, 'avatar_driver/change_state')
-    _wait(client.service_is_ready, 'service avatar_driver/change_state', driver)
-    for transition in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-        future = client.call_async(ChangeState.Request(transition=Transition(id=transition)))
-        _wait(future.done, 'answer of avatar_driver/change_state', driver)
-        if not future.result().success:
-            raise ThroughputError('avatar_driver could not be started; its messages are above')
-
-
-def _wait(condition: Callable[[], object], what: str, *processes: subprocess.Popen) -> None:
-    end = time.monotonic() + _START
-    while not condition():
-        _pause(0.02, *processes)
-        if time.monotonic() > end:
-            raise ThroughputError(f'{what}: nothing within {_START:g} s')
-
-
-def _pause(seconds: float, *processes: subprocess.Popen) -> None:
-    """Sleep; raise ThroughputError when one of the processes has ended."""
-    time.sleep(seconds)
-    for process in processes:
-        if process.poll() is not None:
-            raise ThroughputError(f'a process of the measurement ended with status {process.returncode}; its messages are above')
+def receiving(receiver: Receiver) -> Iterator[Receiver]:
+    """Let a receiver take pictures in its threads; then destroy it."""
+    with spinning(receiver):
+        try:
+            yield receiver
+        finally:
+            receiver.close()
 
 
 def main(args: list[str] | None = None) -> int:
@@ -243,7 +188,7 @@ def main(args: list[str] | None = None) -> int:
     setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, o.busy, o.detail)
     try:
         print(json.dumps(asdict(measure(setup))))
-    except ThroughputError as error:
+    except MeasurementError as error:
         print(error, file=sys.stderr)
         return 1
     return 0

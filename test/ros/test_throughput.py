@@ -15,7 +15,8 @@ from sega_ros.avatar.store import AvatarStore
 from sega_ros.io.memory import process_memory
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message, stamp_to_ns
 from sega_ros.nodes.fast_camera import stamp_of, stamped, there_and_back
-from sega_ros.nodes.throughput import Setup, ThroughputError, measure
+from sega_ros.nodes.processes import MeasurementError
+from sega_ros.nodes.throughput import Setup, measure
 from sega_ros.synthetic.performer import Performer
 
 
@@ -81,9 +82,9 @@ def test_the_whole_path_through_three_processes(frames, plain_avatar, tmp_path, 
 
 
 def test_an_avatar_that_is_not_there_ends_the_measurement(frames, tmp_path, monkeypatch):
-    from sega_ros.nodes import throughput
+    from sega_ros.nodes import processes
 
-    monkeypatch.setattr(throughput, '_START', 12.0)
+    monkeypatch.setattr(processes, '_START', 12.0)
     monkeypatch.setenv('ROS_DOMAIN_ID', str(102 + os.getpid() % 100))
-    with pytest.raises(ThroughputError, match='first picture'):
+    with pytest.raises(MeasurementError, match='first picture'):
         measure(Setup('nobody', str(tmp_path), frames, seconds=1.0, rate=20.0, size=64))
