@@ -1,6 +1,7 @@
 """Memory of image size is kept for the next image; what a process holds."""
 
 import ctypes
+from dataclasses import dataclass
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
@@ -21,14 +22,40 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD))
 
 
+@dataclass(frozen=True)
+class ProcessUse:
+    """What a process holds."""
+
+    memory_mb: float  # resident set, megabytes (10^6 bytes)
+    threads: int
+    handles: int  # open files, sockets and pipes
+
+
+def process_use(pid: int) -> ProcessUse:
+    """Return what a process holds now, as Linux counts it.
+
+    Raises:
+        OSError: there is no such process, or it has ended.
+    """
+    status = _status(pid)
+    return ProcessUse(_megabytes(status, 'VmRSS', pid), int(status['Threads']), sum(1 for _ in Path(f'/proc/{pid}/fd').iterdir()))
+
+
 def process_memory(pid: int, *, peak: bool = False) -> float:
     """Return the resident set of a process, or the largest it ever had, in megabytes (10^6 bytes), as Linux counts it.
 
     Raises:
         OSError: there is no such process, or it has ended.
     """
-    kind = 'VmHWM' if peak else 'VmRSS'
-    for line in Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines():
-        if line.startswith(kind):
-            return int(line.split()[1]) * 1024 / 1e6
-    raise ProcessLookupError(f'process {pid} has ended: it holds no memory')
+    return _megabytes(_status(pid), 'VmHWM' if peak else 'VmRSS', pid)
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f'/proc/{pid}/status').read_text(encoding='ascii').splitlines()
+    return {name: value for name, _, value in (line.partition(':') for line in lines)}
+
+
+def _megabytes(status: dict[str, str], kind: str, pid: int) -> float:
+    if kind not in status:
+        raise ProcessLookupError(f'process {pid} has ended: it holds no memory')
+    return int(status[kind].split()[0]) * 1024 / 1e6
