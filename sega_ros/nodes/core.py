@@ -10,6 +10,7 @@ import numpy as np
 
 from sega_ros.avatar.copies import Origin
 from sega_ros.avatar.store import StoreLimit
+from sega_ros.io.memory import release_freed_memory
 from sega_ros.tracking.action_units import ActionUnits, action_units
 from sega_ros.tracking.face_points import FacePoints
 from sega_ros.types import FlameExpression
@@ -194,8 +195,11 @@ class SegaBuilder:
         from sega_ros.avatar.create import create_avatar
         from sega_ros.errors import CancelledError
 
-        avatar = create_avatar(image, head=self.head, embedding=self.embedding, quality=quality, consent=consent,
-                               bust=bust, lighting=lighting, distilled=distilled, progress=progress, cancelled=cancelled)
+        try:
+            avatar = create_avatar(image, head=self.head, embedding=self.embedding, quality=quality, consent=consent,
+                                   bust=bust, lighting=lighting, distilled=distilled, progress=progress, cancelled=cancelled)
+        finally:
+            release_freed_memory()
         if cancelled():
             raise CancelledError(f'creation of {avatar_id!r} was cancelled; nothing was stored')
         entry = self.store.save(avatar_id, avatar, replace=replace)
@@ -377,6 +381,7 @@ class SegaDriver:
         avatar = self.store.load(avatar_id)
         record = _record(self.store, self.store.info(avatar_id))
         self._loaded = SegaPuppet(record, avatar, self.head, self.device, render=self._render)
+        release_freed_memory()
         return self._loaded
 
     def make_tracker(self) -> Tracker:

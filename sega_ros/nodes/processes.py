@@ -95,7 +95,7 @@ def pause(seconds: float, *processes: subprocess.Popen) -> None:
     for process in processes:
         if process.poll() is not None:
             raise MeasurementError(f'a process of the measurement ended with status {process.returncode}; its messages say why: '
-                                   f'{process.args}')
+                                   f'{process.args!r}')
 
 
 @contextmanager

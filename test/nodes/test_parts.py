@@ -1,5 +1,7 @@
 """Mailbox, jobs, statistics, answers and record messages, without a running node."""
 
+import subprocess
+import sys
 import threading
 from concurrent.futures import wait
 from types import SimpleNamespace
@@ -154,6 +156,25 @@ def test_freed_memory_is_kept_where_the_c_library_can(monkeypatch):
     library = SimpleNamespace(mallopt=lambda option, size: asked.append((option, size)) or 1)
     monkeypatch.setattr(memory.ctypes, 'CDLL', lambda _: library)
     assert memory.keep_freed_memory()
-    assert asked == [(-3, 32 << 20), (-1, 128 << 20)]
+    assert asked == [(-3, 32 << 20), (-1, 128 << 20), (-8, 2)]
     monkeypatch.setattr(memory.ctypes, 'CDLL', lambda _: SimpleNamespace())
-    assert not memory.keep_freed_memory()
+    assert not memory.keep_freed_memory() and not memory.release_freed_memory()
+
+
+def test_freed_memory_is_handed_back():
+    """In a process of its own, where nothing else allocates."""
+    code = """
+import os
+from sega_ros.io.memory import keep_freed_memory, process_memory, release_freed_memory
+
+keep_freed_memory()
+before = process_memory(os.getpid())
+blocks = [bytearray(50_000) for _ in range(4000)]
+blocks = blocks[-1:]  # lies on top of the others: what is below stays with the process
+kept = process_memory(os.getpid())
+release_freed_memory()
+print(kept - before, process_memory(os.getpid()) - before)
+"""
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    kept, left = map(float, found.split())
+    assert kept > 100 and left < 50
