@@ -181,11 +181,12 @@ def fast_branch(branch: Branch, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
 def captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
     """`module` as a graph that runs without Python.
 
-    TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a robot need not have.
+    TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a robot need not have. The graph is
+    not frozen: that is no faster, and PyTorch never lets go of the weights of a frozen one.
     """
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)
-        return torch.jit.freeze(torch.jit.trace(module, example, check_trace=False))
+        return torch.jit.trace(module, example, check_trace=False)
 
 
 class FastEncoder(nn.Module):

@@ -1,5 +1,8 @@
 """The driver's fast branch computes what the trained networks compute."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -84,3 +87,33 @@ def test_bounds_are_the_module_s():
     wanted = in_units(Correction(geometry, torch.zeros(1)), growth=FRAME_GROWTH).geometry[0, :, :, 0].T.numpy()
     bound = np.minimum(raw_units(FRAME_GROWTH)[1], 1.0)
     assert (np.abs(maps[:, :11] - wanted) <= 2e-4 * bound).all() and (maps[:, 11:] == raw[:, 11:]).all()
+
+
+def test_a_captured_module_that_is_gone_holds_no_memory():
+    """A driver captures two for each avatar it loads. In a process of its own, where nothing else allocates."""
+    code = """
+import gc
+import os
+
+import torch
+
+from sega_ros.io.memory import process_memory, release_freed_memory
+from sega_ros.models.frame_decoder import captured
+
+for k in range(20):
+    module, example = torch.nn.Conv2d(512, 256, 3, padding=1).eval().requires_grad_(False), torch.zeros(1, 512, 4, 4)
+    run = captured(module, example)
+    with torch.inference_mode():
+        for _ in range(3):
+            run(example)
+    del module, run
+    if k == 3:
+        gc.collect()
+        release_freed_memory()
+        before = process_memory(os.getpid())
+gc.collect()
+release_freed_memory()
+print(process_memory(os.getpid()) - before)
+"""
+    found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
+    assert float(found) < 20, 'sixteen of 4.7 MB each'
