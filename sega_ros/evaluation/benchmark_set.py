@@ -14,24 +14,31 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sega_ros.avatar.create import MAX_FIT_PX
 from sega_ros.config import dump_yaml, option
 from sega_ros.errors import RequestError, StorageError
 from sega_ros.evaluation.recordings import Entry
 from sega_ros.evaluation.scene_truth import FrameTruth, Tracer, TruthWriter
+from sega_ros.head.model import HeadModel
 from sega_ros.io import atomic_write, write_png
 from sega_ros.io.bag_writer import COMPRESSIONS, STORAGES, BagWriter
 from sega_ros.io.files import TEMPORARY_PREFIX
 from sega_ros.synthetic.film import Film, Take
 from sega_ros.synthetic.scenes import SCENES
+from sega_ros.tracking.embedding import LandmarkEmbedding, landmark_embedding
+from sega_ros.tracking.fit import fit_identity
+from sega_ros.tracking.landmarks import LandmarkDetector
 
 Progress = Callable[[str, float], None]
 FIRST_PERSON = 1_000_000  # seed; training takes 0 to 1,483, the ablation 600,000 and 900,000 onwards
 _PEOPLE = 100  # seeds set apart for one set
+_CANDIDATES = 5  # people for a scene
 _START_NS = 1_750_000_000_000_000_000  # stamp of the first frame of every scene
 _FRAME_ID = 'camera_optical'
 _SHOWN = 12  # frames on a contact sheet, four side by side
@@ -110,23 +117,40 @@ def entry_of(folder: Path, config: SetConfig) -> Entry:
     return Entry(folder.name, 'bag', folder / 'bag', topic=TOPICS[config.encoding], truth=folder / 'truth.npz')
 
 
-def person_of(name: str, seed: int) -> int:
-    """Seed of the person in scene `name` of set `seed`; a guest has the next one."""
-    return FIRST_PERSON + _PEOPLE * seed + 2 * list(SCENES).index(name)
+def person_of(name: str, seed: int, candidate: int = 0) -> int:
+    """Seed of the person in scene `name` of set `seed`, or of one of those who stand in; a guest has the next one."""
+    return FIRST_PERSON + _PEOPLE * seed + 2 * (list(SCENES).index(name) + candidate * len(SCENES))
+
+
+def cast(name: str, config: SetConfig, head: HeadModel, embedding: LandmarkEmbedding) -> Film:
+    """Set up a scene with the first candidate whose face fits the head model in the first frame; the first of all when none does.
+
+    Who is refused as a photo, because MediaPipe's landmarks of a drawn face are off, would test nothing.
+    """
+    films = (Film(head, SCENES[name], person_of(name, config.seed, candidate), size=(config.height, config.width),
+                  texture_size=config.texture_size) for candidate in range(_CANDIDATES))
+    first = next(films)
+    return next((f for f in chain([first], films) if fits(f.take(0, config.rate).image, head, embedding)), first)
+
+
+def fits(image: np.ndarray, head: HeadModel, embedding: LandmarkEmbedding) -> bool:
+    """Whether the largest face in uint8 RGB [H, W, 3] has a human head's shape, as the creation of avatars wants it."""
+    with LandmarkDetector(static_image_mode=True) as detector:
+        faces = detector.detect(image)
+    return bool(faces) and fit_identity(head, embedding, faces[0]).rms_px <= MAX_FIT_PX
 
 
 def make_scene(name: str, config: SetConfig, out: Path, progress: Callable[[float], None]) -> None:
     """Film one scene into `out / name`; the folder appears when it is whole."""
     from sega_ros.head import load_head
-    from sega_ros.tracking.embedding import landmark_embedding
 
     head, temporary = load_head(), out / f'{TEMPORARY_PREFIX}{name}'
+    embedding = landmark_embedding(head)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        film = Film(head, SCENES[name], person_of(name, config.seed), size=(config.height, config.width),
-                    texture_size=config.texture_size)
-        _film_into(temporary, film, Tracer(film, landmark_embedding(head), frame_id=_FRAME_ID), config, progress)
+        film = cast(name, config, head, embedding)
+        _film_into(temporary, film, Tracer(film, embedding, frame_id=_FRAME_ID), config, progress)
         temporary.rename(out / name)
     except OSError as e:
         raise StorageError(f'cannot write the scene {out / name}: {e.strerror or e}; choose another folder or free space') from e

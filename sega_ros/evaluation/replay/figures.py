@@ -77,7 +77,7 @@ class FrameJudge:
         """Take the networks; `fitter` holds the avatar's face shape; `encoder`, `lpips` or `csim` None leaves a figure out."""
         self._fitter, self._encoder, self._lpips, self._csim = fitter, encoder, lpips, csim
         self._identity = IdentityDistance()
-        self._mesh = StillMesh()
+        self.mesh = StillMesh()
         self._segmenter = Segmenter()
 
     def __enter__(self) -> 'FrameJudge':
@@ -86,7 +86,7 @@ class FrameJudge:
 
     def __exit__(self, *_) -> None:
         self._segmenter.__exit__()
-        self._mesh.close()
+        self.mesh.close()
 
     @property
     def missing(self) -> dict[str, str]:
@@ -104,7 +104,7 @@ class FrameJudge:
 
     def look(self, window: np.ndarray, place: Window, size: tuple[int, int]) -> Seen | None:
         """Landmarks in a window, uint8 RGB [512, 512, 3], at `place` of a frame of `size` (H, W); None without a face."""
-        points = self._mesh(window)
+        points = self.mesh(window)
         if points is None:
             return None
         in_frame = place.to_frame(points)

@@ -87,7 +87,9 @@ class Measurer:
         return place, _place(self._avatar_window, driven.drawn, still)
 
     def _start(self, image: np.ndarray, expression: FlameExpression) -> WindowFinder | None:
-        points = detected(self._finder, image)
+        points = self._judge.mesh(image)
+        if points is None:  # small faces are found in parts of the picture only
+            points = detected(self._finder, image)
         if points is None:
             return None
         reference = Landmarks(points, 1.0, image.shape[1], image.shape[0])
