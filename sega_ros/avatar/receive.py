@@ -15,7 +15,7 @@ from sega_ros.avatar.store import (
     check_avatar_id,
 )
 from sega_ros.errors import AvatarDamagedError, RequestError, StorageError
-from sega_ros.io.files import TEMPORARY_PREFIX, read_file
+from sega_ros.io.files import TEMPORARY_PREFIX, read_file, reason_of
 
 _DIGEST = re.compile(r'[0-9a-f]{64}')
 
@@ -68,7 +68,7 @@ class IncomingAvatar:
             with os.fdopen(descriptor, 'ab') as file:
                 file.write(data)
         except OSError as e:
-            raise StorageError(f'cannot write {self._path}: {(e.strerror or str(e)).lower()}') from e
+            raise StorageError(f'cannot write {self._path}: {reason_of(e)}') from e
         self.received += len(data)
 
     def finish(self, origin: Origin | None = None) -> StoredAvatar:

@@ -20,7 +20,7 @@ from sega_ros.errors import (
     SegaError,
     StorageError,
 )
-from sega_ros.io.files import TEMPORARY_PREFIX, atomic_write, read_file
+from sega_ros.io.files import TEMPORARY_PREFIX, atomic_write, is_abandoned, read_file, reason_of
 from sega_ros.io.tensors import load_metadata, load_tensors, tensors_to_bytes
 
 if TYPE_CHECKING:
@@ -148,13 +148,17 @@ class AvatarStore:
         """
         from sega_ros.avatar.avatar import avatar_to_tensors
 
+        self.path(avatar_id)  # a bad id is told before the work
+        return self.put(avatar_id, tensors_to_bytes(*avatar_to_tensors(avatar)), replace=replace)
+
+    def put(self, avatar_id: str, data: bytes, *, replace: bool = False) -> StoredAvatar:
+        """Store `data`, the bytes of an avatar's file; raises as `save`."""
         path = self.path(avatar_id)
-        data = tensors_to_bytes(*avatar_to_tensors(avatar))
         if len(data) > MAX_AVATAR_BYTES:
             raise StorageError(f'avatar {avatar_id}: its file would have {len(data)} bytes, at most {MAX_AVATAR_BYTES} '
                                'are accepted; create it at a lower quality')
         self._make_directory()
-        self._sweep()
+        self.sweep()
         self.check_room(avatar_id, len(data))
         try:
             if replace:  # before the file: it must never pass for a copy of somebody's
@@ -224,7 +228,7 @@ class AvatarStore:
         except FileNotFoundError as e:
             raise self._missing(avatar_id) from e
         except OSError as e:
-            raise StorageError(f'cannot delete {path}: {(e.strerror or str(e)).lower()}') from e
+            raise StorageError(f'cannot delete {path}: {reason_of(e)}') from e
         finally:
             self._digests.pop(avatar_id, None)
             with suppress(OSError):
@@ -270,7 +274,7 @@ class AvatarStore:
         except FileNotFoundError:
             return []
         except OSError as e:
-            raise StorageError(f'cannot list {self.directory}: {(e.strerror or str(e)).lower()}') from e
+            raise StorageError(f'cannot list {self.directory}: {reason_of(e)}') from e
         for path in paths:
             if path.suffix != SUFFIX or not _ID.fullmatch(path.stem):
                 continue
@@ -295,13 +299,13 @@ class AvatarStore:
         try:
             self.directory.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
         except OSError as e:
-            raise StorageError(f'cannot make {self.directory}: {(e.strerror or str(e)).lower()}') from e
+            raise StorageError(f'cannot make {self.directory}: {reason_of(e)}') from e
 
-    def _sweep(self) -> None:
-        """Remove what killed saves left behind long ago."""
+    def sweep(self) -> None:
+        """Remove what killed saves left behind; a part of a fetched file stays for a while, as it can be gone on with."""
         for leftover in self.directory.glob(f'{TEMPORARY_PREFIX}*'):
             with suppress(OSError):
-                if time.time() - leftover.lstat().st_mtime > _STALE:
+                if is_abandoned(leftover) or time.time() - leftover.lstat().st_mtime > _STALE:
                     leftover.unlink()
 
     def _missing(self, avatar_id: str) -> AvatarNotFoundError:

@@ -1,16 +1,20 @@
 """Reading and writing whole files: bounded, never through a symbolic link, atomic."""
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sega_ros.errors import AvatarExistsError, StorageError
 
 # Temporary files start with this, so that whoever lists a directory can tell them from finished ones.
 TEMPORARY_PREFIX = '.tmp-'
+_TEMPORARY = re.compile(r'\.tmp-.*-\d+-[0-9a-f]{8}')
 
 
 def atomic_write(path: Path | str, data: bytes, *, replace: bool = True, mode: int | None = None) -> None:
@@ -27,16 +31,16 @@ def atomic_write(path: Path | str, data: bytes, *, replace: bool = True, mode: i
     temporary = path.parent / f'{TEMPORARY_PREFIX}{path.name[:64]}-{os.getpid()}-{secrets.token_hex(4)}'
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_and_sync(temporary, data, 0o666 if mode is None else mode)
-        if replace:
-            temporary.replace(path)
-        else:
-            _link_new(temporary, path)
+        with _written(temporary, data, 0o666 if mode is None else mode):
+            if replace:
+                temporary.replace(path)
+            else:
+                _link_new(temporary, path)
         _sync_directory(path.parent)
     except FileExistsError as e:
         raise AvatarExistsError(f'{path} exists already; choose another name or ask to replace it') from e
     except OSError as e:
-        raise StorageError(f'cannot write {path} ({len(data)} bytes): {_reason(e)}') from e
+        raise StorageError(f'cannot write {path} ({len(data)} bytes): {reason_of(e)}') from e
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -58,7 +62,7 @@ def read_file(path: Path | str, *, limit: int, follow: bool = False) -> bytes:
     except ValueError as e:  # a name with a zero byte
         raise StorageError(f'cannot read {str(path)!r}: no file has such a name') from e
     except OSError as e:
-        found = 'it is a symbolic link; put the file itself there' if e.errno == errno.ELOOP else _reason(e)
+        found = 'it is a symbolic link; put the file itself there' if e.errno == errno.ELOOP else reason_of(e)
         raise StorageError(f'cannot read {path}: {found}') from e
     try:
         _check_regular(path, os.fstat(descriptor), limit)
@@ -69,7 +73,7 @@ def read_file(path: Path | str, *, limit: int, follow: bool = False) -> bytes:
         try:
             return file.read(limit + 1)
         except OSError as e:
-            raise StorageError(f'cannot read {path}: {_reason(e)}') from e
+            raise StorageError(f'cannot read {path}: {reason_of(e)}') from e
 
 
 def _check_regular(path: Path | str, status: os.stat_result, limit: int) -> None:
@@ -80,12 +84,34 @@ def _check_regular(path: Path | str, status: os.stat_result, limit: int) -> None
         raise StorageError(f'cannot read {path}: it has {status.st_size} bytes, at most {limit} are accepted')
 
 
-def _write_and_sync(path: Path, data: bytes, mode: int) -> None:
+def is_abandoned(path: Path) -> bool:
+    """Whether `path` is a temporary file of `atomic_write` whose writer has died: nobody holds its lock."""
+    if not _TEMPORARY.fullmatch(path.name):
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # held, or a file system without locks, where nobody can tell
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[None]:
+    """Write a new file and flush it to the disk; it is locked until the end, as a sign that its writer lives."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     with os.fdopen(descriptor, 'wb') as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        os.fsync(descriptor)
+        yield
 
 
 def _link_new(temporary: Path, path: Path) -> None:
@@ -110,7 +136,8 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
+    """Return what went wrong and what to do about it."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return 'the disk is full; free some space and try again'
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
