@@ -20,6 +20,7 @@ BLINK_JITTER = 1.2  # seconds, either way
 SILENCE, MISSED = 0.2, 3.0
 # Where a head is placed that was never seen: 0.7 m in front of a camera of common focal length.
 DEFAULT_DISTANCE, DEFAULT_FOCAL_LENGTH = 0.7, 1.5
+LONGEST_STEP = 10 * NANOSECONDS  # between two frames; more is a clock that was set, as are stamps that go back
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,19 @@ def _toward_frontal(rotation: np.ndarray, keep: float) -> np.ndarray:
 
 
 class FaceHold:
-    """Feeds a stream of tracked expressions through `idle_expression` while the face is lost."""
+    """Feeds a stream of tracked expressions through `idle_expression` while the face is lost.
+
+    Stamps that jump (a clock is set, a recording starts again) don't change how long it has been lost.
+    """
 
     def __init__(self, config: IdleConfig) -> None:
         self.config = config
         self._last: FlameExpression | None = None
+        self._stamp_ns = 0  # of the frame before
 
     def update(self, expression: FlameExpression) -> FlameExpression:
         """Return `expression` while a face is present, else the idle one of its stamp."""
+        step, self._stamp_ns = expression.stamp_ns - self._stamp_ns, expression.stamp_ns
         if expression.face_present:
             self._last = expression
             return expression
@@ -109,4 +115,6 @@ class FaceHold:
             self._last = neutral_expression(
                 len(expression.params.expression), expression.head_model, expression.head_model_version,
                 stamp_ns=expression.stamp_ns, frame_id=expression.frame_id)
+        elif not 0 <= step <= LONGEST_STEP:
+            self._last = replace(self._last, stamp_ns=self._last.stamp_ns + step)
         return idle_expression(replace(self._last, frame_id=expression.frame_id), expression.stamp_ns, self.config)

@@ -10,6 +10,8 @@ import numpy as np
 
 from sega_ros.geometry import rotmat_to_rotvec, rotvec_to_rotmat
 
+_NONE = 1e-9  # strength at which nothing is left to see of a filter
+
 
 @dataclass(frozen=True)
 class OneEuroConfig:
@@ -29,11 +31,12 @@ class OneEuroFilter:
     """Filter arrays of one shape, each component by its own speed.
 
     `__call__` takes the sample and its time stamp; a stamp that is not later than the last one, or later by more than
-    `reset_after` seconds, restarts the filter.
+    `reset_after` seconds, restarts the filter. `strength` may change at any time: 0 smooths nothing, 1 is as configured, 2
+    halves the cut-offs.
     """
 
     def __init__(self, config: OneEuroConfig | None = None, *, reset_after: float = 0.5) -> None:
-        self.config = config or OneEuroConfig()
+        self.config, self.strength = config or OneEuroConfig(), 1.0
         self._reset_after = reset_after
         self.reset()
 
@@ -53,16 +56,19 @@ class OneEuroFilter:
             return value.copy()
         speed = (value - self._value) / dt
         self._speed = self._speed + _gain(self.config.derivative_cutoff, dt) * (speed - self._speed)
-        cutoff = self.config.min_cutoff + self.config.beta * np.abs(self._speed)
+        cutoff = (self.config.min_cutoff + self.config.beta * np.abs(self._speed)) / max(self.strength, _NONE)
         self._value = self._value + _gain(cutoff, dt) * (value - self._value)
         return self._value.copy()
 
 
 class RotationFilter:
-    """One-Euro on rotation matrices: the step towards the sample is taken along the rotation between the two."""
+    """One-Euro on rotation matrices: the step towards the sample is taken along the rotation between the two.
+
+    `strength` as of `OneEuroFilter`.
+    """
 
     def __init__(self, config: OneEuroConfig | None = None, *, reset_after: float = 0.5) -> None:
-        self.config = config or OneEuroConfig(min_cutoff=1.0, beta=6.0)
+        self.config, self.strength = config or OneEuroConfig(min_cutoff=1.0, beta=6.0), 1.0
         self._reset_after = reset_after
         self.reset()
 
@@ -82,6 +88,6 @@ class RotationFilter:
             return sample.copy()
         step = rotmat_to_rotvec(sample @ self._rotation.T)
         self._speed = self._speed + _gain(self.config.derivative_cutoff, dt) * (step / dt - self._speed)
-        cutoff = self.config.min_cutoff + self.config.beta * np.linalg.norm(self._speed)
+        cutoff = (self.config.min_cutoff + self.config.beta * np.linalg.norm(self._speed)) / max(self.strength, _NONE)
         self._rotation = rotvec_to_rotmat(_gain(cutoff, dt) * step) @ self._rotation
         return self._rotation.copy()

@@ -55,6 +55,7 @@ class _Smoother:
         self._kinds = config.expression_filter, config.eyelid_filter, config.joint_filter, config.translation_filter
         self._values: OneEuroFilter | None = None  # one for all of them: as four, they take twice as long
         self._rotation = RotationFilter(config.rotation_filter)
+        self.strength = 1.0
 
     def reset(self) -> None:
         self._values = None
@@ -66,6 +67,7 @@ class _Smoother:
         parts = p.expression, p.eyelids, p.jaw_pose, p.left_eye_pose, p.right_eye_pose, fit.translation
         if self._values is None:
             self._values = self._filter([len(p.expression), 2, 9, 3])
+        self._values.strength = self._rotation.strength = self.strength
         values = self._values(np.concatenate(parts), stamp_ns).astype(np.float32)
         expression, lids, jaw, left, right, translation = np.split(values, np.cumsum([len(a) for a in parts[:-1]]))
         params = replace(p, expression=expression, eyelids=np.clip(lids, 0, 1), jaw_pose=jaw, left_eye_pose=left,
@@ -117,6 +119,15 @@ class FaceTracker:
     def identity(self) -> Identity | None:
         """The identity in use, None while it is unknown."""
         return self._fitter.identity if self._fitter else None
+
+    @property
+    def smoothing(self) -> float:
+        """How strongly frames are smoothed: 0 not at all, 1 as configured, 2 with half the cut-offs; may change at any time."""
+        return self._smoother.strength
+
+    @smoothing.setter
+    def smoothing(self, value: float) -> None:
+        self._smoother.strength = value
 
     @property
     def learnt(self) -> bool:

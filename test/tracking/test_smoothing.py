@@ -27,6 +27,24 @@ def test_noise_at_rest_is_reduced():
     assert out[50:].std() < 0.5 * noise[50:].std()
 
 
+def test_strength_changes_while_it_runs():
+    noise = 0.01 * np.random.default_rng(0).standard_normal(400)
+    spread = []
+    for strength in (0.0, 1.0, 4.0):
+        filter_ = OneEuroFilter(OneEuroConfig(min_cutoff=1.5, beta=5.0))
+        filter_.strength = strength
+        spread.append(run(filter_, noise)[50:].std())
+    assert spread[0] == pytest.approx(noise[50:].std(), rel=1e-6) and spread[2] < 0.7 * spread[1] < 0.4 * spread[0]
+    turned = RotationFilter()
+    turned.strength = 0.0
+    turned(np.eye(3), 0)
+    sample = Rotation.from_rotvec([0.1, 0.2, -0.1]).as_matrix()
+    np.testing.assert_allclose(turned(sample, SECOND // 30), sample, atol=1e-7)
+    turned.strength = 4.0
+    back = Rotation.from_matrix(turned(np.eye(3), 2 * SECOND // 30)).magnitude()
+    assert back > 0.5 * Rotation.from_matrix(sample).magnitude(), 'smoothed from the next sample on'
+
+
 def test_step_is_followed_without_visible_lag():
     """A blink: closed within three frames at 30 Hz."""
     out = run(OneEuroFilter(OneEuroConfig(min_cutoff=3.0, beta=12.0)), np.r_[np.zeros(30), np.ones(10)])
