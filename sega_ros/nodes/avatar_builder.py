@@ -9,6 +9,7 @@ import numpy as np
 from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
 
 from sega_ros.action import CreateAvatar as CreateAvatarAction
 from sega_ros.avatar.store import check_avatar_id
@@ -58,12 +59,15 @@ class BuilderConfig:
     bust: bool = option(True, 'Avatars have shoulders')
     distilled: bool = option(False, 'Make avatars for small robots: smaller files, a few linear images for the dynamic decoder')
     lighting: str = option('photo', "Light on avatars: the photo's, or soft and from the front", choices=('photo', 'neutral'))
+    nice: int = option(10, 'How far creations stand back for other programs, as of the command nice', bounds=(0, 19),
+                       read_only=True)
+    threads: int = option(0, 'Threads of a creation; 0 leaves one core to other programs', bounds=(0, 256), read_only=True)
     limits: BuilderLimits = field(default_factory=BuilderLimits)
 
 
 def make_core(config: BuilderConfig) -> Builder:
     """Return the real core."""
-    return SegaBuilder(config.avatar_dir, config.head, store_limit(config.limits))
+    return SegaBuilder(config.avatar_dir, config.head, store_limit(config.limits), nice=config.nice, threads=config.threads)
 
 
 def request_image(request, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -99,6 +103,7 @@ class AvatarBuilder(ManagedNode):
         self._action: ActionServer | None = None
         self._published: Sequence[AvatarRecord] | None = None
         self._problem = ''  # why the directory can't be read
+        self._photo_problem = ''  # why there is no avatar of the `photo` parameter, which nobody gets an answer to
         self._damaged: Sequence[str] = ()
         self._diagnostics = Diagnostics(self, self.status, self.group)
 
@@ -106,8 +111,7 @@ class AvatarBuilder(ManagedNode):
 
     def configure(self) -> None:
         """Load the head model and offer the services."""
-        config = self.settings.load()
-        self._core = self._make_core(config)
+        self._core = self._make_core(self.settings.load())
         self._declare_store_id(self._core.store_id())
         publisher = self.create_publisher(AvatarList, 'avatars', qos.latched())
         self._list_publisher = publisher
@@ -122,7 +126,7 @@ class AvatarBuilder(ManagedNode):
             # the other states it answers like the services.
             self._action = ActionServer(self, CreateAvatarAction, 'create_avatar', self.on_goal,
                                         callback_group=self.group, cancel_callback=lambda _: CancelResponse.ACCEPT)
-        timer = self.create_timer(RESCAN, self.publish_list, self.group)
+        timer = self.create_timer(RESCAN, self.publish_list, self.group, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._entities.append((self.destroy_timer, timer))
 
     def _declare_store_id(self, store_id: str) -> None:
@@ -136,12 +140,15 @@ class AvatarBuilder(ManagedNode):
         self._published = None
         self.publish_list()
         self.get_logger().info(f'ready: {len(self._published or ())} avatars are stored')
-        config = self.settings.load()
+        config, core = self.settings.load(), self.require_core()
+        core.open()
         if config.photo:
-            self._create_configured(self.require_core(), config)
+            self._create_configured(core, config)
 
     def deactivate(self) -> None:
         """Cancel the running job."""
+        if self._core is not None:
+            self._core.close()
         self._job.cancel()
 
     def cleanup(self) -> None:
@@ -229,6 +236,7 @@ class AvatarBuilder(ManagedNode):
 
         start = time.monotonic()
         record, warnings = self._job.start(f'the creation of {request.avatar_id[:64]!r}', job).result()
+        self._photo_problem = ''
         filled.avatar = record_to_message(record)
         filled.warnings = [shorten(text, 256) for text in warnings][:16]
         self.publish_list()
@@ -244,6 +252,7 @@ class AvatarBuilder(ManagedNode):
             return
 
         def job(stopped: Callable[[], bool]) -> None:
+            self._photo_problem = ''
             try:
                 core.check_free(config.avatar_id, replace=config.replace)
                 record, warnings = core.create(
@@ -254,10 +263,10 @@ class AvatarBuilder(ManagedNode):
                 self.get_logger().info('; '.join([f'avatar {record.avatar_id!r} stored', *warnings]))
             except CancelledError as error:
                 self.get_logger().info(str(error))
-            except SegaError as error:
-                self.get_logger().error(f'no avatar of the photo: {error}')
             except Exception as error:
-                self.get_logger().error(f'no avatar of the photo: {type(error).__name__}: {error}')
+                reason = str(error) if isinstance(error, SegaError) else f'{type(error).__name__}: {error}'
+                self._photo_problem = f'no avatar of the photo: {reason}'
+                self.get_logger().error(self._photo_problem)
             self.publish_list()
 
         self._job.start(f'the creation of {config.avatar_id!r}', job)
@@ -314,8 +323,8 @@ class AvatarBuilder(ManagedNode):
                   'damaged files': len(self._damaged), 'directory': self.settings.value.avatar_dir or 'default'}
         if not self.active:
             return Status(WARN, 'not active', values)
-        if self._problem:
-            return Status(ERROR, self._problem, values)
+        if problem := self._problem or self._photo_problem:
+            return Status(ERROR, problem, values)
         if self._damaged:
             return Status(WARN, '; '.join(self._damaged)[:500], values)
         return Status(OK, f'busy with {job}' if job else 'ready', values)

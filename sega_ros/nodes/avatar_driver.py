@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
+from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from sega_ros.avatar.detail import DetailControl
@@ -26,8 +27,9 @@ from sega_ros.nodes.builder_client import BuilderClient
 from sega_ros.nodes.calibration import Calibration, calibration_duration
 from sega_ros.nodes.copies import CopyFollower
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
-from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
+from sega_ros.nodes.diagnostics import WARN, Diagnostics, Status
 from sega_ros.nodes.fetch import AvatarFetch
+from sega_ros.nodes.health import DriverState, driver_health
 from sega_ros.nodes.hri import HriMirror
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
 from sega_ros.nodes.limits import DriverLimits, store_limit
@@ -41,7 +43,7 @@ from sega_ros.srv import Calibrate, SelectAvatar
 from sega_ros.types import FlameExpression as Expression
 
 NEAREST = 0.1  # metres between viewpoint and head, see avatar.drive.View
-SILENT_AFTER = 1.0  # seconds without input after which the diagnostics say so
+RETRY = 5.0  # seconds until an avatar that could not be loaded or fetched is tried again
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,8 @@ class DriverConfig:
     jitter_buffer_rate: float = option(0.0, "Expressions per second out of the jitter buffer; 0 is the sender's own", unit='Hz',
                                        bounds=(0.0, 240.0))
     jpeg_quality: int = option(90, 'Quality of the compressed avatar images', bounds=(1, 100))
+    smoothing: float = option(1.0, 'How strongly what is tracked is smoothed: 0 not at all, 1 as a rule; more is steadier and '
+                              'later', bounds=(0.0, 10.0))
     hri: bool = option(False, 'Mirror the tracked face under /humans/faces (ROS4HRI); needs hri_msgs and source camera',
                        read_only=True)
     idle: IdleConfig = field(default_factory=IdleConfig)
@@ -110,6 +114,8 @@ def check_config(config: DriverConfig) -> None:
     """Raise ConfigError or AvatarIdError unless the parameters fit together."""
     if config.source == 'expression' and not config.render:
         raise ConfigError('render: false with source: expression leaves nothing to do; draw the avatar, or track a camera')
+    if config.avatar_id:
+        check_avatar_id(config.avatar_id)
     check_names('', '', config.camera_frame_id)
     if config.avatar_id:
         check_avatar_id(config.avatar_id)
@@ -149,7 +155,8 @@ class AvatarDriver(ManagedNode):
         self._list: list[AvatarInfo] = []
         self._listed = False  # a list has come since the node was configured
         self._avatar_problem = ''  # why the wanted avatar is not driven
-        self._frame_problem = ''  # why the last frame was refused
+        self._frame_problem, self._last_bad = '', False  # why the last bad frame was refused, and whether it was the last of all
+        self._asked: tuple[str, bool] = '', True  # avatar_id and fetch when they were last acted on
         self._input: CameraInput | ExpressionInput | None = None
         self._outputs: Outputs | None = None
         self._hri: HriMirror | None = None
@@ -183,22 +190,23 @@ class AvatarDriver(ManagedNode):
                                      callback_group=self.group)
         calibrate = self.create_service(Calibrate, '~/calibrate', in_thread(self, self.on_calibrate),
                                         callback_group=self.group)
+        retry = self.create_timer(RETRY, self._retry, self.group, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._entities = [(self.destroy_subscription, avatars), (self.destroy_service, select),
-                          (self.destroy_service, calibrate)]
+                          (self.destroy_service, calibrate), (self.destroy_timer, retry)]
         if config.source == 'camera':
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
-                                      render=self._hand_over, failed=self._frame_failed, hri=self._hri)
+                                      render=self._hand_over, done=self._frame_done, failed=self._frame_failed, hri=self._hri)
         else:
             self._input = ExpressionInput(
                 self, self.settings, self.statistics, render=self._hand_over, fill_in=partial(self._hand_over, sent=False),
-                failed=self._frame_failed, puppet=lambda: self._puppet)
+                done=self._frame_done, failed=self._frame_failed, puppet=lambda: self._puppet)
 
     def activate(self) -> None:
         """Load the avatar when there is one, and start to listen."""
-        self.settings.load()
-        self._avatar_problem = self._frame_problem = ''
+        config = self.settings.load()
+        self._avatar_problem, self._last_bad, self._asked = '', False, (config.avatar_id, config.fetch)
         self._drawer = Worker('draw', self._draw, dropped=self.statistics.dropped, failed=self._frame_failed)
-        if self.settings.value.source == 'expression':  # a thread that reads must not be kept from it
+        if config.source == 'expression':  # a thread that reads must not be kept from it
             self._binder = Worker('bind', self._bind, dropped=self.statistics.dropped, failed=self._frame_failed)
         self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
         self._deletions = Worker('deletions', self._follow_deletions, dropped=lambda: None, failed=self._not_removed)
@@ -208,7 +216,7 @@ class AvatarDriver(ManagedNode):
         stored = [record_to_message(record) for record in core.list()]
         self._follow(stored or self._list)
         if self._puppet is None and not self._wanted(stored or self._list):
-            wanted = self.settings.value.avatar_id
+            wanted = config.avatar_id
             what = f'avatar {wanted!r} is not stored yet' if wanted else 'no avatar is stored yet'
             self.get_logger().warning(f'{what}; waiting for one on {self.resolve_topic_name("avatars")} (create it '
                                       'with the create_avatar service, or sega create)')
@@ -228,6 +236,8 @@ class AvatarDriver(ManagedNode):
         """Destroy what `configure` made and forget the avatar."""
         for destroy, entity in self._entities:
             destroy(entity)
+        if self._input is not None:
+            self._input.destroy()
         self._entities, self._input = [], None
         for made in (self._outputs, self._hri, self._builder):
             if made is not None:
@@ -281,24 +291,29 @@ class AvatarDriver(ManagedNode):
         return answer(response, work, self.get_logger())
 
     def _on_parameters(self, config: DriverConfig) -> None:
-        puppet, loader = self._puppet, self._loader
-        if loader is None or not config.avatar_id:
-            return
-        if puppet is None or puppet.record.avatar_id != config.avatar_id:
+        loader, asked = self._loader, (config.avatar_id, config.fetch)
+        if loader is not None and asked != self._asked:
+            self._asked = asked
             loader.put(config.avatar_id)
+
+    def _retry(self) -> None:
+        """Try again what failed: a disk may have space again, a directory be back, a file be mended."""
+        loader = self._loader
+        if self._avatar_problem and loader is not None and not loader.waiting:
+            loader.put(self.settings.value.avatar_id)
 
     def _wanted(self, avatars: list[AvatarInfo]) -> AvatarInfo | None:
         return choose(avatars, self.settings.value.avatar_id)
 
     def _follow(self, avatars: list[AvatarInfo]) -> None:
         """Load the wanted avatar of a list unless it is the one at hand."""
-        wanted, puppet = self._wanted(avatars), self._puppet
-        if wanted is None or (puppet is not None and puppet.record.sha256 == wanted.sha256
-                              and puppet.record.avatar_id == wanted.id):
-            return
-        loader = self._loader
-        if loader is not None:
+        wanted, loader = self._wanted(avatars), self._loader
+        if wanted is not None and loader is not None and not self._at_hand(wanted):
             loader.put(wanted.id)
+
+    def _at_hand(self, avatar: AvatarInfo) -> bool:
+        record = self._puppet.record if self._puppet else None
+        return record is not None and (record.avatar_id, record.sha256) == (avatar.id, avatar.sha256)
 
     def _load(self, avatar_id: str) -> Puppet:
         listed, fetch = next((a for a in self._list if a.id == avatar_id), None), self._fetch
@@ -314,15 +329,24 @@ class AvatarDriver(ManagedNode):
         return puppet
 
     def _load_logged(self, avatar_id: str) -> None:
-        with suppress(CancelledError):  # there is something newer to load, or the node stops
-            self._load(avatar_id)
+        """Load an avatar, '' is the newest, unless it is at hand."""
+        known = self._list or [record_to_message(record) for record in self._core.list()] if self._core else []
+        listed = choose(known, avatar_id)
+        wanted = avatar_id or (listed.id if listed else '')
+        if not wanted or (listed is not None and self._at_hand(listed)):
+            self._avatar_problem = ''
+        else:
+            with suppress(CancelledError):  # there is something newer to load, or the node stops
+                self._load(wanted)
 
     def _superseded(self, worker: Worker | None) -> bool:
         return not self.active or worker is None or worker.waiting
 
     def _load_failed(self, error: Exception) -> None:
-        self._avatar_problem = f"the wanted avatar can't be driven: {error}"
-        self.get_logger().error(self._avatar_problem)
+        problem = f"the wanted avatar can't be driven: {error}"
+        if problem != self._avatar_problem:  # it is tried again and again
+            self.get_logger().error(problem)
+        self._avatar_problem = problem
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -365,16 +389,19 @@ class AvatarDriver(ManagedNode):
         self._detail.update(frame.seconds + time.perf_counter() - start, config.frame_time / 1e3)
         frame.outputs.publish_image(image, frame.bound.camera, stamp=frame.stamp, frame_id=config.avatar_frame_id,
                                     jpeg_quality=config.jpeg_quality)
-        self.statistics.published(self.get_clock().now().nanoseconds, frame.expression.stamp_ns)
+        self.statistics.published((self.get_clock().now().nanoseconds - frame.expression.stamp_ns) / 1e9)
         if frame.sent:
-            self._frame_problem = ''
+            self._frame_done()
+
+    def _frame_done(self) -> None:
+        self._last_bad = False
 
     def _frame_failed(self, error: Exception) -> None:
         if not self.context.ok():  # the process ends; publishers are closed under the workers
             return
         self.statistics.refused()
         known = isinstance(error, SegaError)
-        self._frame_problem = str(error) if known else f'{type(error).__name__}: {error}'
+        self._frame_problem, self._last_bad = str(error) if known else f'{type(error).__name__}: {error}', True
         self.get_logger().error(f'frame refused: {self._frame_problem}', throttle_duration_sec=5.0)
 
     # --- calibration ------------------------------------------------------------------------------------------------
@@ -397,33 +424,23 @@ class AvatarDriver(ManagedNode):
 
     def status(self) -> Status:
         """Return the health for the diagnostics."""
-        report = self.statistics.report(self.get_clock().now().nanoseconds)
-        config, puppet = self.settings.value, self._puppet
+        report, config, puppet = self.statistics.report(), self.settings.value, self._puppet
         values = {
-            'rate (Hz)': report.rate, 'latency p50 (ms)': 1e3 * report.latency_p50,
+            'rate (Hz)': report.rate, 'input rate (Hz)': report.input_rate, 'latency p50 (ms)': 1e3 * report.latency_p50,
             'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
             'dropped': report.dropped, 'refused': report.refused, 'unwanted': report.unwanted, 'late': report.late,
             'source': config.source, 'view': config.view, 'device': config.device,
             'splats': self._splats(config), 'avatar': puppet.record.avatar_id if puppet else 'none',
             'avatar sha256': puppet.record.sha256 if puppet else 'none'}
-        level, reason = self._health(report.seconds_since_input, puppet)
-        return Status(level, reason, values)
-
-    def _health(self, silence: float, puppet: Puppet | None) -> tuple[bytes, str]:
-        if not self.active:
-            return WARN, 'not active'
-        if problem := self._avatar_problem or self._frame_problem:
-            return ERROR, problem
-        wanted, fetching = self.settings.value.avatar_id, self._fetch.state if self._fetch else ''
-        if fetching or puppet is None:
-            return WARN, fetching or (f'waiting for avatar {wanted!r}' if wanted else 'waiting for an avatar')
-        if math.isnan(silence) or silence > SILENT_AFTER:
-            since = 'yet' if math.isnan(silence) else f'for {silence:.1f} s'
-            topic = self._input.topic if self._input else 'the input'
-            return ERROR, f'nothing on {topic} {since}; check the camera or the sender'
-        if self._outputs is None or not self._outputs.images_wanted:
-            return OK, 'nobody subscribes to the avatar images'
-        return OK, 'driving'
+        source, outputs = self._input, self._outputs
+        if not self.active or source is None or outputs is None:
+            return Status(WARN, 'not active', values)
+        level, reason = driver_health(DriverState(
+            report, source.topic, source=config.source, avatar=puppet is not None, wanted=config.avatar_id,
+            avatar_problem=self._avatar_problem, fetching=self._fetch.state if self._fetch else '',
+            frame_problem=self._frame_problem, last_bad=self._last_bad, images_wanted=outputs.images_wanted,
+            expressions_wanted=outputs.expressions_wanted, faceless=source.watch.faceless, still=source.watch.still))
+        return Status(level, reason, {**values, 'face seen (s ago)': source.watch.faceless})
 
 
 def main(args: list[str] | None = None) -> None:

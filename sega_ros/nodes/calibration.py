@@ -1,6 +1,7 @@
 """Collecting an operator's neutral face."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from sega_ros.errors import CameraError, CancelledError, NoFaceError, RequestError
@@ -27,22 +28,26 @@ def calibration_duration(requested: float) -> float:
 
 
 class Calibration:
-    """Expressions of a span of camera time; filled by the tracking thread, awaited by the service."""
+    """Expressions of a span of time; filled by the tracking thread, awaited by the service.
+
+    The span is one of the monotonic clock: stamps may jump.
+    """
 
     def __init__(self, duration: float) -> None:
         self.duration = duration
         self._done = threading.Event()
         self._expressions: list[FlameExpression] = []
-        self._first_ns: int | None = None
+        self._first: float | None = None
         self._cancelled = False
 
     def add(self, expression: FlameExpression, take: Callable[[Sequence[FlameExpression]], object]) -> bool:
         """Add a tracked frame; when the span is complete, pass the ones with a face to `take` and return True."""
-        if self._first_ns is None:
-            self._first_ns = expression.stamp_ns
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now
         if expression.face_present:
             self._expressions.append(expression)
-        if (expression.stamp_ns - self._first_ns) / 1e9 < self.duration:
+        if now - self._first < self.duration:
             return False
         if self._expressions:
             take(self._expressions)
@@ -66,7 +71,7 @@ class Calibration:
         if self._cancelled:
             raise CancelledError('calibration was cancelled: the node is no longer active')
         if not finished:
-            count = 'no' if self._first_ns is None else 'too few'
+            count = 'no' if self._first is None else 'too few'
             raise CameraError(f'{count} camera images within {self.duration + GRACE:g} s; check the camera')
         if not self._expressions:
             raise NoFaceError(f'no face was seen during {self.duration:g} s; look into the camera and try again')

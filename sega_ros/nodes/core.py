@@ -11,11 +11,11 @@ import numpy as np
 from sega_ros.avatar.copies import Origin
 from sega_ros.avatar.store import StoreLimit
 from sega_ros.io.memory import release_freed_memory
+from sega_ros.nodes.creation import Order, Progress, Workshop
 from sega_ros.tracking.action_units import ActionUnits, action_units
 from sega_ros.tracking.face_points import FacePoints
 from sega_ros.types import FlameExpression
 
-Progress = Callable[[str, float, np.ndarray | None], None]  # stage, fraction of the whole job, picture so far
 NO_PSNR = float('nan')
 
 
@@ -58,6 +58,12 @@ class FaceObservation:
 
 class Builder(Protocol):
     """Creates and keeps avatars."""
+
+    def open(self) -> None:
+        """Make ready for creations."""
+
+    def close(self) -> None:
+        """Give back what waits for the next creation."""
 
     def check_free(self, avatar_id: str, *, replace: bool) -> None:
         """Raise unless `avatar_id` may be stored."""
@@ -103,6 +109,7 @@ class Tracker(Protocol):
     """Turns camera images into expressions."""
 
     calibration: Any  # what `calibrate` found; None: none
+    smoothing: float  # strength of the smoothing, 1 as a rule
 
     def track(self, image: np.ndarray, stamp_ns: int, frame_id: str = '') -> FlameExpression:
         """Track one image, uint8 RGB [H, W, 3]."""
@@ -112,6 +119,9 @@ class Tracker(Protocol):
 
     def reset(self) -> None:
         """Forget the person and the last frame."""
+
+    def close(self) -> None:
+        """Release networks and threads; nothing is tracked afterwards."""
 
     def observe(self, expression: FlameExpression, size: tuple[int, int]) -> FaceObservation:
         """Return what else a tracked expression says of the face in its picture of `size` (H, W)."""
@@ -175,15 +185,27 @@ def _records(store) -> list[AvatarRecord]:
 class SegaBuilder:
     """`Builder` on a directory of avatars."""
 
-    def __init__(self, directory: str, head: str, limit: StoreLimit | None = None) -> None:
-        """Load the head model (built at the first use) and open `directory` ('' is the user's default)."""
+    def __init__(self, directory: str, head: str, limit: StoreLimit | None = None, *, nice: int = 0, threads: int = 0) -> None:
+        """Check the head model (built at the first use) and open `directory` ('' is the user's default).
+
+        Creations run at a `nice` level with so many `threads`; 0 are those that leave one core to others.
+        """
         from sega_ros.avatar.store import AvatarStore
         from sega_ros.head import load_head
         from sega_ros.tracking.embedding import landmark_embedding
 
         self.store = AvatarStore(Path(directory) if directory else None, limit)
-        self.head = load_head(head)
-        self.embedding = landmark_embedding(self.head)
+        landmark_embedding(load_head(head))
+        self.store.sweep()
+        self._head, self._workshop = head, Workshop(nice=nice, threads=threads)
+
+    def open(self) -> None:
+        """Start a process for the next creation."""
+        self._workshop.open()
+
+    def close(self) -> None:
+        """End the process that waits for the next creation."""
+        self._workshop.close()
 
     def check_free(self, avatar_id: str, *, replace: bool) -> None:
         """Raise unless `avatar_id` may be stored."""
@@ -192,18 +214,10 @@ class SegaBuilder:
     def create(self, image: np.ndarray, avatar_id: str, *, quality: str, consent: str, replace: bool, bust: bool, lighting: str,
                distilled: bool, progress: Progress, cancelled: Callable[[], bool]) -> tuple[AvatarRecord, Sequence[str]]:
         """Create and store an avatar; see `avatar.create_avatar` and `AvatarStore.save` for the errors."""
-        from sega_ros.avatar.create import create_avatar
-        from sega_ros.errors import CancelledError
-
-        try:
-            avatar = create_avatar(image, head=self.head, embedding=self.embedding, quality=quality, consent=consent,
-                                   bust=bust, lighting=lighting, distilled=distilled, progress=progress, cancelled=cancelled)
-        finally:
-            release_freed_memory()
-        if cancelled():
-            raise CancelledError(f'creation of {avatar_id!r} was cancelled; nothing was stored')
-        entry = self.store.save(avatar_id, avatar, replace=replace)
-        return _record(self.store, entry), tuple(getattr(avatar, 'warnings', ()))
+        options = {'quality': quality, 'consent': consent, 'bust': bust, 'lighting': lighting, 'distilled': distilled}
+        made = self._workshop.make(Order(self._head, image, options), progress=progress, cancelled=cancelled)
+        entry = self.store.put(avatar_id, made.data, replace=replace)
+        return _record(self.store, entry), made.warnings
 
     def list(self) -> Sequence[AvatarRecord]:
         """Return the stored avatars, sorted by id."""
@@ -314,6 +328,19 @@ class SegaTracker:
         """Take these tracked expressions as neutral from now on; None: no calibration."""
         return self._tracker.calibrate(neutral)
 
+    @property
+    def smoothing(self) -> float:
+        """Strength of the smoothing, 1 as a rule."""
+        return self._tracker.smoothing
+
+    @smoothing.setter
+    def smoothing(self, value: float) -> None:
+        self._tracker.smoothing = value
+
+    def close(self) -> None:
+        """Release the networks and their threads."""
+        self._tracker.close()
+
     def reset(self) -> None:
         """Forget the person and the last frame."""
         self._decided_for, self._decision = None, None
@@ -367,6 +394,7 @@ class SegaDriver:
         torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
         self.store = AvatarStore(Path(directory) if directory else None, limit)
         self._copies = Copies(self.store)
+        self.store.sweep()
         self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
         self._render = render
         self._loaded: SegaPuppet | None = None

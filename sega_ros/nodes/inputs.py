@@ -16,6 +16,7 @@ from sega_ros.io.expression_fields import message_to_expression
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.calibration import Calibration
+from sega_ros.nodes.camera_watch import CameraWatch
 from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, stamp_to_ns
 from sega_ros.nodes.core import Driver, Puppet
 from sega_ros.nodes.expressions import check_head_model, expression_to_message
@@ -33,6 +34,7 @@ from sega_ros.types import FlameExpression as Expression
 # message, what a receiver of that message reads from it, (H, W) of the camera image; returns whether it is rendered
 Render = Callable[[FlameExpression, Expression, tuple[int, int] | None], bool]
 Failed = Callable[[Exception], None]
+Done = Callable[[], None]  # a frame was handled that need not be rendered
 IDLE_RATE = 30.0  # pictures per second while the link is cut
 _PAUSE = 5.0  # seconds: more is no stream's interval, but a cut
 
@@ -41,10 +43,11 @@ class CameraInput:
     """Tracks the newest camera image in a worker and hands the expression on."""
 
     def __init__(self, node: ManagedNode, core: Driver, parameters: Parameters, statistics: FrameStatistics,
-                 outputs: Outputs, *, render: Render, failed: Failed, hri: HriMirror | None = None) -> None:
+                 outputs: Outputs, *, render: Render, done: Done, failed: Failed, hri: HriMirror | None = None) -> None:
         config = parameters.value
         self._node, self._parameters, self._statistics, self._outputs = node, parameters, statistics, outputs
-        self._render, self._failed, self._hri = render, failed, hri
+        self._render, self._done, self._failed, self._hri = render, done, failed, hri
+        self.watch = CameraWatch()
         self._compressed = config.image_transport == 'compressed'
         self.topic = node.resolve_topic_name('image') + ('/compressed' if self._compressed else '')
         self._tracker = core.make_tracker()
@@ -57,6 +60,7 @@ class CameraInput:
     def start(self) -> None:
         """Listen from now on."""
         self._tracker.reset()
+        self.watch.restart()
         self._hold = FaceHold(self._parameters.value.idle)
         self._worker = Worker('track', self._track, dropped=self._statistics.dropped, failed=self._failed)
         self._subscribe()
@@ -74,6 +78,10 @@ class CameraInput:
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
+
+    def destroy(self) -> None:
+        """Release the tracker's networks and their threads."""
+        self._tracker.close()
 
     def calibrate(self, calibration: Calibration) -> int:
         """Collect frames, take them as neutral and return their number; errors as `Calibration.wait`.
@@ -113,12 +121,14 @@ class CameraInput:
             self._subscribe()
 
     def _on_image(self, message: Image | CompressedImage) -> None:
-        self._statistics.received(self._node.get_clock().now().nanoseconds)
+        self._statistics.received()
         if not self._rate.passes(self._parameters.value.limits.rate):
             self._statistics.dropped()
             return
+        self.watch.picture(message.data)
         worker = self._worker
         if worker is None or not self._wanted():
+            self.watch.face(True)  # nobody looks for one
             self._statistics.unwanted()
             return
         worker.put(message)
@@ -133,13 +143,15 @@ class CameraInput:
             return False
 
     def _track(self, message: Image | CompressedImage) -> None:
+        config = self._parameters.value
         to_rgb = compressed_message_to_rgb if self._compressed else image_message_to_rgb
-        image = to_rgb(message, max_pixels=self._parameters.value.limits.image_pixels)
-        frame_id = self._parameters.value.camera_frame_id or message.header.frame_id
+        image = to_rgb(message, max_pixels=config.limits.image_pixels)
+        self._tracker.smoothing, self._hold.config = config.smoothing, config.idle
+        frame_id = config.camera_frame_id or message.header.frame_id
         tracked = self._tracker.track(image, stamp_to_ns(message.header.stamp), frame_id)
+        self.watch.face(tracked.face_present)
         self._collect(tracked)
         # What is rendered here is what a receiver of the message renders, to the last bit.
-        self._hold.config = self._parameters.value.idle
         sent = expression_to_message(self._hold.update(tracked))
         published = self._outputs.publish_expression(sent)
         height, width = image.shape[:2]
@@ -149,8 +161,9 @@ class CameraInput:
             published |= self._hri.publish(sent.header, tracked.confidence, (height, width), observe)
         if drawn:
             return
+        self._done()
         if published:
-            self._statistics.published(self._node.get_clock().now().nanoseconds, tracked.stamp_ns)
+            self._statistics.published((self._node.get_clock().now().nanoseconds - tracked.stamp_ns) / 1e9)
         else:
             self._statistics.unwanted()
 
@@ -169,10 +182,11 @@ class ExpressionInput:
     """
 
     def __init__(self, node: ManagedNode, parameters: Parameters, statistics: FrameStatistics, *, render: Render,
-                 fill_in: Render, failed: Failed, puppet: Callable[[], Puppet | None]) -> None:
+                 fill_in: Render, done: Done, failed: Failed, puppet: Callable[[], Puppet | None]) -> None:
         """`fill_in` is `render` for frames that nobody sent."""
         self._node, self._parameters, self._statistics = node, parameters, statistics
-        self._render, self._fill_in, self._failed, self._puppet = render, fill_in, failed, puppet
+        self._render, self._fill_in, self._done, self._failed, self._puppet = render, fill_in, done, failed, puppet
+        self.watch = CameraWatch()
         self.topic = node.resolve_topic_name('expression')
         self._reader: Reader | None = None
         self._filler: threading.Thread | None = None
@@ -186,6 +200,7 @@ class ExpressionInput:
     def start(self) -> None:
         """Listen from now on."""
         self._last, self._interval, self._listening = None, 0.0, True
+        self.watch.restart()
         self._filler = threading.Thread(target=self._fill, name='silence', daemon=True)
         self._filler.start()
         self._reader = Reader(self._node, FlameExpression, 'expression', self._on_expression, qos.expression(),
@@ -203,6 +218,9 @@ class ExpressionInput:
         if self._filler is not None:
             self._filler.join()
             self._filler = None
+
+    def destroy(self) -> None:
+        """Nothing is left to release."""
 
     def _fill(self) -> None:
         """Make expressions of the time in which none come."""
@@ -239,10 +257,11 @@ class ExpressionInput:
             check_head_model(expression, puppet.record.head_model, puppet.record.head_model_version, puppet.n_expression)
 
     def _on_expression(self, message: FlameExpression) -> None:
-        self._statistics.received(self._node.get_clock().now().nanoseconds)
+        self._statistics.received()
         if not self._rate.passes(self._parameters.value.limits.rate):
             self._statistics.dropped()
             return
+        self.watch.face(message.face_present)
         expression = message_to_expression(message)
         self._check(expression)
         if (buffer := self._buffered(wanted=self._parameters.value.jitter_buffer > 0)) is not None:
@@ -276,4 +295,5 @@ class ExpressionInput:
             self._last = expression, now
             self._heard.notify()
         if not self._render(message, expression, None):
+            self._done()
             self._statistics.unwanted()

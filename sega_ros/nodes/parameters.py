@@ -81,13 +81,12 @@ class Parameters(Generic[Config]):
         if not changes:
             return SetParametersResult(successful=True)
         try:
-            with self._lock:
+            with self._lock:  # of two changes at once, none is lost
                 values = config.flatten(config.to_dict(self.value))
-            value = config.from_dict(self._kind, {**values, **changes})
-            self._check(value)
+                value = config.from_dict(self._kind, {**values, **changes})
+                self._check(value)
+                self.value = value
         except SegaError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        with self._lock:
-            self.value = value
         self._changed(value)
         return SetParametersResult(successful=True)

@@ -20,8 +20,6 @@ from sega_ros.nodes.records import choose, records_to_message
 from sega_ros.nodes.statistics import FrameStatistics
 from sega_ros.srv import DeleteAvatar
 
-SECOND = 1_000_000_000
-
 
 def record(avatar_id, created_ns=0, **changes):
     values = {'avatar_id': avatar_id, 'created_ns': created_ns, 'size': 1, 'sha256': '0' * 64, 'head_model': 'open',
@@ -79,23 +77,29 @@ def test_one_job():
 
 
 def test_statistics():
-    statistics = FrameStatistics(window=5.0)
-    empty = statistics.report(0)
+    now = [0.0]
+    statistics = FrameStatistics(window=5.0, clock=lambda: now[0])
+    empty = statistics.report()
     assert empty.rate == 0 and np.isnan(empty.latency_p50) and np.isnan(empty.seconds_since_input)
     for k in range(11):
-        now = k * SECOND // 10
-        statistics.received(now)
-        statistics.published(now + 20_000_000, now)
+        now[0] = 100 + k / 10
+        statistics.received()
+        now[0] += 0.02
+        statistics.published(0.02)
     statistics.dropped()
     statistics.refused()
     statistics.late()
-    report = statistics.report(SECOND + 30_000_000)
-    assert report.rate == pytest.approx(10)
+    now[0] += 0.01
+    report = statistics.report()
+    assert report.rate == pytest.approx(10) and report.input_rate == pytest.approx(10)
     assert report.latency_p50 == pytest.approx(0.02) and report.latency_p95 == pytest.approx(0.02)
-    assert (report.received, report.published, report.dropped, report.refused) == (11, 11, 1, 1)
-    assert (report.unwanted, report.late) == (0, 1)
-    assert report.seconds_since_input == pytest.approx(0.03)
-    assert statistics.report(20 * SECOND).rate == 0
+    assert (report.received, report.published, report.dropped, report.refused, report.unwanted) == (11, 11, 1, 1, 0) and report.late == 1
+    assert report.seconds_since_input == pytest.approx(0.03) and report.interval == pytest.approx(0.1)
+    now[0] += 20
+    statistics.published(0.5)
+    late = statistics.report()
+    assert late.recently == {'received': 0, 'published': 1, 'dropped': 0, 'refused': 0, 'unwanted': 0, 'late': 0}
+    assert late.latency_p50 == pytest.approx(0.5) and late.published == 12, 'old latencies are gone'
 
 
 def test_answer_turns_exceptions_into_codes():

@@ -41,6 +41,13 @@ class FakeBuilder:
         self.gate.set()
         self.calls = 0
         self.fail = None
+        self.opened = False
+
+    def open(self):
+        self.opened = True
+
+    def close(self):
+        self.opened = False
 
     def check_free(self, avatar_id, *, replace):
         check_avatar_id(avatar_id)
@@ -115,14 +122,19 @@ class FakeTracker:
 
     def __init__(self):
         self.calibration, self.frames = None, 0
+        self.smoothing, self.closed = 1.0, False
 
     def reset(self):
         pass
+
+    def close(self):
+        self.closed = True
 
     def calibrate(self, expressions):
         self.calibration = list(expressions) if expressions is not None else None
 
     def track(self, image, stamp_ns, frame_id=''):
+        assert not self.closed
         self.frames += 1
         if image[0, 0, 0] == 0:
             return neutral_expression(N_EXPRESSION, MODEL, VERSION, stamp_ns=stamp_ns, frame_id=frame_id)
@@ -162,6 +174,7 @@ class FakeDriver:
         return FakePuppet(self.records[avatar_id], self)
 
     def make_tracker(self):
+        self.tracker = FakeTracker()
         return self.tracker
 
     def stored_sha256(self, avatar_id):

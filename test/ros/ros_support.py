@@ -73,6 +73,16 @@ class World:
         node = kind(context=self.context, parameter_overrides=overrides, **kwargs)
         return self._spin(node, make_executor(node, self.context))
 
+    def end(self, node):
+        """Stop spinning a node and destroy it, as its process would at its end."""
+        k = self._nodes.index(node)
+        self._executors[k].shutdown()
+        self._threads[k].join(10.0)
+        assert not self._threads[k].is_alive(), 'the executor spins on'
+        node.destroy_node()
+        for entries in (self._nodes, self._executors, self._threads):
+            del entries[k]
+
     def wait(self, condition: Callable[[], object], what: str, timeout: float = DEADLINE):
         """Return the first true value of `condition`; fail after the deadline."""
         end, pause = time.monotonic() + timeout, threading.Event()
@@ -136,9 +146,10 @@ class Camera:
         self.world, self.size, self.sent = world, size, []
         self.publisher = world.helper.create_publisher(Image, topic, profile or qos.newest())
 
-    def send(self, value=0, frame_id='camera', message=None):
-        """Publish one image filled with `value`; return its stamp in nanoseconds."""
-        stamp_ns = self.world.helper.get_clock().now().nanoseconds
+    def send(self, value=0, frame_id='camera', message=None, stamp_ns=None):
+        """Publish one image filled with `value`, or a message, stamped now or as said; return its stamp in nanoseconds."""
+        if stamp_ns is None:
+            stamp_ns = self.world.helper.get_clock().now().nanoseconds
         image = np.full((*self.size, 3), value, np.uint8)
         message = message or rgb_to_image_message(image, stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
         message.header.stamp = ns_to_stamp(stamp_ns)

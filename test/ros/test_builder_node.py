@@ -8,7 +8,7 @@ from fake_core import FakeBuilder, record
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from sega_ros.action import CreateAvatar as CreateAvatarAction
-from sega_ros.errors import ErrorCode, StorageError
+from sega_ros.errors import ErrorCode, NoFaceError, StorageError
 from sega_ros.msg import AvatarList
 from sega_ros.nodes import qos
 from sega_ros.nodes.avatar_builder import AvatarBuilder
@@ -202,6 +202,31 @@ def test_photo_parameter_creates_on_activation(world, core):
     node.trigger_activate()
     assert world.call(CreateAvatar, 'create_avatar', request('other')).success
     assert core.calls == 2, 'a stored avatar is kept'
+
+
+def test_a_photo_parameter_that_is_no_good_is_told(world, core):
+    core.fail = NoFaceError('no face found')
+    node = world.add(AvatarBuilder, {'photo': 'me.jpg'}, core=lambda _: core)
+    node.trigger_configure()
+    assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    found = world.wait(lambda: (r := world.reason(node)) and 'no avatar of me.jpg: no face found' in r[1] and r, 'diagnostics')
+    assert found[0] == 2
+    core.fail = None
+    assert world.call(CreateAvatar, 'create_avatar', request()).success
+    world.wait(lambda: world.reason(node)[1] == 'ready', 'better health')
+
+
+def test_a_goal_beside_a_running_job_is_refused(world, core, node):
+    core.gate.clear()
+    first = world.call_async(CreateAvatar, 'create_avatar', request('ann'))
+    world.wait(core.started.is_set, 'the first job')
+    handle = world.send_goal(CreateAvatarAction, 'create_avatar', CreateAvatarAction.Goal(image=photo(), avatar_id='bob'))
+    future = handle.get_result_async()
+    world.wait(future.done, 'result')
+    assert future.result().status == GoalStatus.STATUS_ABORTED
+    assert future.result().result.error_code == ErrorCode.BUSY and 'cancel it' in future.result().result.message
+    core.gate.set()
+    assert first().success
 
 
 def test_configure_fails_with_a_reason(world):

@@ -5,12 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus
+from driver_rig import LEVEL, SMALL, Rig, jaw
 from fake_core import MODEL, VERSION, FakeDriver, record, seen
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
-from ros_support import Camera
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from sega_ros.errors import ErrorCode
@@ -28,36 +27,6 @@ from sega_ros.nodes.expressions import expression_to_message
 from sega_ros.nodes.records import records_to_message
 from sega_ros.srv import Calibrate, SelectAvatar
 
-SMALL = {'width': 64, 'height': 32}
-LEVEL = {name: getattr(DiagnosticStatus, name)[0] for name in ('OK', 'WARN', 'ERROR')}
-
-
-class Rig:
-    """A driver, a camera in front of it and ears behind it."""
-
-    def __init__(self, world, *records, parameters=None, listen=True, activate=True, **camera):
-        self.world, self.core = world, FakeDriver(*records)
-        self.node = world.add(AvatarDriver, {**SMALL, **(parameters or {})}, core=lambda _: self.core)
-        assert self.node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-        if activate:
-            assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-        self.images = world.collect(Image, 'avatar/image', 20) if listen else []  # deep: every frame is looked at
-        self.camera = Camera(world, **camera) if camera.get('topic') != '' else None
-        if listen:
-            world.wait(lambda: self.node._outputs.images_wanted, 'the subscription')
-
-    def matched(self):
-        self.world.wait(lambda: self.camera.publisher.get_subscription_count() > 0, 'the driver at the camera')
-
-    def loaded(self, avatar_id='ann'):
-        self.world.wait(lambda: self.node._puppet and self.node._puppet.record.avatar_id == avatar_id, 'the avatar')
-
-    def frame(self, value):
-        """Send one image and return the avatar image with its stamp."""
-        stamp = self.camera.send(value)
-        return self.world.wait(lambda: next((m for m in self.images if stamp_to_ns(m.header.stamp) == stamp), None),
-                               f'the frame for {value}')
-
 
 @pytest.fixture
 def rig(world):
@@ -65,10 +34,6 @@ def rig(world):
     made.matched()
     made.loaded()
     return made
-
-
-def jaw(message):
-    return int(image_message_to_rgb(message)[0, 0, 0])
 
 
 def test_output_keeps_the_stamp_and_follows(rig):
@@ -107,7 +72,7 @@ def test_nothing_is_made_for_nobody(world):
     rig.loaded()
     for _ in range(3):
         rig.camera.send(5)
-    world.wait(lambda: rig.node.statistics.report(0).unwanted >= 1, 'unwanted frames')
+    world.wait(lambda: rig.node.statistics.report().unwanted >= 1, 'unwanted frames')
     assert rig.core.tracker.frames == 0 and not rig.core.views
 
 
@@ -119,14 +84,14 @@ def test_newest_frame_wins_and_drops_are_counted(world, rig):
     world.wait(rig.core.rendering.is_set, 'the held frame')
     statistics = rig.node.statistics
     for value in range(3, 13):
-        before = statistics.report(0).received
+        before = statistics.report().received
         rig.camera.send(value)
-        world.wait(lambda before=before: statistics.report(0).received > before, 'reception')
-    world.wait(lambda: statistics.report(0).dropped == 9, 'nine drops of ten frames')
+        world.wait(lambda before=before: statistics.report().received > before, 'reception')
+    world.wait(lambda: statistics.report().dropped == 9, 'nine drops of ten frames')
     rig.core.gate.set()
     world.wait(lambda: len(rig.images) == 3, 'the newest frame')
     assert [jaw(m) for m in rig.images] == [1, 2, 12]
-    report = statistics.report(0)
+    report = statistics.report()
     assert report.received == report.published + report.dropped == 12
 
 
@@ -219,11 +184,11 @@ def test_bad_images_are_refused_and_the_stream_goes_on(world, rig):
     for bad in (Image(encoding='bayer_rggb8', width=2, height=2, step=2, data=[0] * 4),
                 Image(encoding='rgb8', width=4, height=4, step=12, data=[0] * 20),
                 Image(encoding='rgb8', width=20000, height=20000, step=60000), Image()):
-        before = rig.node.statistics.report(0).refused
+        before = rig.node.statistics.report().refused
         rig.camera.send(message=bad)
-        world.wait(lambda before=before: rig.node.statistics.report(0).refused == before + 1, 'refusal')
+        world.wait(lambda before=before: rig.node.statistics.report().refused == before + 1, 'refusal')
     rig.camera.send(5, frame_id='x' * 33)
-    world.wait(lambda: rig.node.statistics.report(0).refused == 5, 'a frame id that is too long')
+    world.wait(lambda: rig.node.statistics.report().refused == 5, 'a frame id that is too long')
     assert jaw(rig.frame(8)) == 8
 
 
@@ -255,7 +220,7 @@ def test_compressed_input(world):
     world.wait(lambda: rig.images, 'frame')
     assert abs(jaw(rig.images[0]) - 128) <= 1 and stamp_to_ns(rig.images[0].header.stamp) == 5
     publisher.publish(CompressedImage(format='jpeg', data=b'\xff\xd8nonsense'))
-    world.wait(lambda: rig.node.statistics.report(0).refused == 1, 'refusal')
+    world.wait(lambda: rig.node.statistics.report().refused == 1, 'refusal')
 
 
 def test_source_expression(world):

@@ -1,11 +1,14 @@
 """image_source plays a clip at its own rate."""
 
+import threading
+
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
 
 from sega_ros.errors import CameraError, ConfigError
-from sega_ros.io import VideoWriter
+from sega_ros.io import VideoReader, VideoWriter
+from sega_ros.nodes import image_source
 from sega_ros.nodes.convert import image_message_to_rgb, stamp_to_ns
 from sega_ros.nodes.image_source import ImageSource
 
@@ -50,6 +53,28 @@ def test_no_such_camera_is_tried_again_and_told(world):
     node = world.add(ImageSource, {'source': '97', 'retry': 0.1})
     level, reason, _ = world.wait(lambda: (r := world.reason(node)) and 'camera 97' in r[1] and r, 'health')
     assert level == 2 and 'connect' in reason
+
+
+def test_a_camera_that_hangs_is_told_and_opened_again(world, clip, monkeypatch):
+    """Its driver neither delivers nor fails; when it fails at last, the next attempt finds the camera in order."""
+    held, opened = threading.Event(), []
+
+    class Hanging(VideoReader):
+        def __iter__(self):
+            opened.append(self)
+            yield self.read()
+            if len(opened) == 1:
+                held.wait(30)
+            else:
+                yield from super().__iter__()
+
+    monkeypatch.setattr(image_source, 'VideoReader', Hanging)
+    monkeypatch.setattr(image_source, 'SILENT_AFTER', 0.5)
+    node = world.add(ImageSource, {'source': clip, 'retry': 0.1})
+    level, reason, _ = world.wait(lambda: (r := world.reason(node)) and 'nothing from' in r[1] and r, 'health')
+    assert level == 2 and 'check its cable' in reason
+    held.set()
+    world.wait(lambda: world.reason(node)[1] == 'playing' and node.published > 2, 'images again')
 
 
 @pytest.mark.parametrize(('parameters', 'match'), [

@@ -84,15 +84,15 @@ def test_pictures_come_by_the_delay_later_and_in_order(world, robot):
     shown = world.wait(lambda: len(robot.shown()) > 10 and robot.shown(), 'pictures')
     stamps = [at for at, _ in shown]
     assert stamps == sorted(stamps)
-    report = robot.node.statistics.report(0)
+    report = robot.node.statistics.report()
     assert report.received * FRAME > 0.9e9, 'a second of them was received before the first was shown'
 
 
 def test_what_is_late_is_dropped_and_counted(world, robot):
     world.wait(lambda: len(robot.images) > 3, 'pictures')
-    before = robot.node.statistics.report(0).late
+    before = robot.node.statistics.report().late
     robot.publish(0)
-    world.wait(lambda: robot.node.statistics.report(0).late > before, 'the late one')
+    world.wait(lambda: robot.node.statistics.report().late > before, 'the late one')
     world.wait(lambda: int(world.reason(robot.node)[2]['late']) > before, 'diagnostics')
 
 

@@ -114,7 +114,7 @@ def test_a_flood_is_dropped_and_the_next_message_is_drawn(world):
     node = active(world, AvatarDriver, {'source': 'expression', 'limits.rate': 1.0}, core)
     publisher = world.helper.create_publisher(FlameExpression, 'expression', qos.expression())
     world.wait(publisher.get_subscription_count, 'the connection')
-    report = lambda: node.statistics.report(0)  # noqa: E731
+    report = lambda: node.statistics.report()  # noqa: E731
     message = FlameExpression(head_model='fake', head_model_version='1', expression=[0.0] * 5, focal_length=1.5)
     world.wait(lambda: publisher.publish(message) or report().dropped > 20, 'dropped messages')
     assert report().refused == 0

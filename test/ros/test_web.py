@@ -118,9 +118,9 @@ def test_the_driver_draws_nothing_until_a_browser_looks(world, monkeypatch):
 
     def left_alone():
         """Send an image; whether nothing was made of it."""
-        unwanted, tracked = driver.statistics.report(0).unwanted, core.tracker.frames
+        unwanted, tracked = driver.statistics.report().unwanted, core.tracker.frames
         camera.send(9)
-        world.wait(lambda: driver.statistics.report(0).unwanted > unwanted or core.tracker.frames > tracked, 'the image')
+        world.wait(lambda: driver.statistics.report().unwanted > unwanted or core.tracker.frames > tracked, 'the image')
         return core.tracker.frames == tracked
 
     assert left_alone() and not core.views
