@@ -91,8 +91,11 @@ class Receiver(Node):
             reader.close()
 
 
-def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: None) -> Throughput:
+def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: None,
+            beside: Callable[[ExitStack, Node], None] = lambda stack, node: None) -> Throughput:
     """Start camera and driver, let them run, and return the figures.
+
+    `beside` may start what else is to run until the end of a stack; the node it gets spins.
 
     Raises:
         MeasurementError: a process ended, or nothing came.
@@ -105,6 +108,7 @@ def measure(setup: Setup, *, progress: Callable[[float], None] = lambda share: N
         driver = start(stack, [executable('avatar_driver'), '--ros-args', *_parameters(setup)])
         receiver = stack.enter_context(receiving(Receiver('throughput', context)))
         activate(receiver, 'avatar_driver', driver)
+        beside(stack, receiver)
         for _ in range(setup.busy):
             start(stack, ['-c', 'while True: pass'])
         log = stack.enter_context(tempfile.NamedTemporaryFile('r', suffix='.txt'))

@@ -12,6 +12,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
 from sega_ros.avatar.store import AvatarStore
+from sega_ros.io import write_png
 from sega_ros.io.memory import process_memory
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message, stamp_to_ns
 from sega_ros.nodes.fast_camera import stamp_of, stamped, there_and_back
@@ -79,6 +80,20 @@ def test_the_whole_path_through_three_processes(frames, plain_avatar, tmp_path, 
     assert 100 < found.memory_mb < 4000 and 100 < found.expression_bytes < 2000
     assert len(found.minutes) == 2 and all(m.keys() == {'fps', 'latency_ms_p95', 'memory_mb'} for m in found.minutes)
     assert found.start_seconds > 0 and not math.isnan(found.start_seconds) and shares[-1] == pytest.approx(1, abs=0.6)
+
+
+def test_the_driver_beside_creations(monkeypatch, tmp_path, astronaut):
+    """Two measurements of real processes, the second beside a builder at work."""
+    from sega_ros.nodes import contention, throughput
+
+    monkeypatch.setattr(throughput, '_SETTLE', 0.5)
+    monkeypatch.setattr(contention, '_FRAMES', 2)
+    monkeypatch.setenv('ROS_DOMAIN_ID', str(102 + os.getpid() % 100))
+    write_png(tmp_path / 'photo.png', astronaut)
+    found = contention.contention(tmp_path / 'photo.png', quality='preview', rate=20.0, seconds=4.0, nice=10)
+    assert found.alone.received > 2 and found.beside.received > 2
+    assert found.kept == pytest.approx(found.beside.fps / found.alone.fps, abs=0.001)
+    assert all(0.5 < seconds < 300 for seconds in found.creation_seconds)
 
 
 def test_an_avatar_that_is_not_there_ends_the_measurement(frames, tmp_path, monkeypatch):
