@@ -12,6 +12,7 @@ from sega_ros.io import VideoWriter
 from sega_ros.nodes.avatar_builder import AvatarBuilder, BuilderConfig
 from sega_ros.nodes.avatar_display import AvatarDisplay, DisplayConfig
 from sega_ros.nodes.avatar_driver import AvatarDriver, DriverConfig
+from sega_ros.nodes.avatar_web import AvatarWeb, WebConfig
 from sega_ros.nodes.image_source import ImageSource, SourceConfig
 
 # What a running node can't change: what it loaded, opened, or promised to others.
@@ -21,6 +22,7 @@ FIXED = {
                    'avatar_frame_id'},
     DisplayConfig: {'screen', 'fullscreen', 'width', 'height', 'rotation', 'vsync', 'standby'},
     SourceConfig: {'source', 'width', 'height', 'frame_id'},
+    WebConfig: {'host', 'port', 'host_names', 'max_clients'},
 }
 
 
@@ -67,7 +69,8 @@ def node_and_kind(request, world, clip, monkeypatch):
         BuilderConfig: lambda: active(world.add(AvatarBuilder, core=lambda _: FakeBuilder())),
         DriverConfig: lambda: active(world.add(AvatarDriver, core=lambda _: FakeDriver(record('ann')))),
         DisplayConfig: lambda: world.add(AvatarDisplay, {'fullscreen': False, 'width': 64, 'height': 64}),
-        SourceConfig: lambda: world.add(ImageSource, {'source': clip})}
+        SourceConfig: lambda: world.add(ImageSource, {'source': clip}),
+        WebConfig: lambda: world.add(AvatarWeb, {'port': 0})}
     return make[request.param](), request.param
 
 
