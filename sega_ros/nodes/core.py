@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -158,6 +159,22 @@ class Driver(Protocol):
         """Remove parts of avatars that are not `listed` (ids) any more."""
 
 
+def _head(source: str):
+    """Return a head model; the same one again, until its file changes.
+
+    What is prepared for a head is kept with it: a node that is configured again and again would keep many.
+    """
+    path = Path(source)
+    return _load_head(source, path.stat().st_mtime_ns if path.is_file() else 0)
+
+
+@lru_cache(maxsize=1)
+def _load_head(source: str, modified_ns: int):
+    from sega_ros.head import load_head
+
+    return load_head(source)
+
+
 def _record(store, entry) -> AvatarRecord:
     m = entry.metadata
     return AvatarRecord(
@@ -191,11 +208,10 @@ class SegaBuilder:
         Creations run at a `nice` level with so many `threads`; 0 are those that leave one core to others.
         """
         from sega_ros.avatar.store import AvatarStore
-        from sega_ros.head import load_head
         from sega_ros.tracking.embedding import landmark_embedding
 
         self.store = AvatarStore(Path(directory) if directory else None, limit)
-        landmark_embedding(load_head(head))
+        landmark_embedding(_head(head))
         self.store.sweep()
         self._head, self._workshop = head, Workshop(nice=nice, threads=threads)
 
@@ -389,13 +405,12 @@ class SegaDriver:
 
         from sega_ros.avatar.copies import Copies
         from sega_ros.avatar.store import AvatarStore
-        from sega_ros.head import load_head
 
         torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
         self.store = AvatarStore(Path(directory) if directory else None, limit)
         self._copies = Copies(self.store)
         self.store.sweep()
-        self.head, self.device, self._identity = load_head(head), _device(device), driver_identity
+        self.head, self.device, self._identity = _head(head), _device(device), driver_identity
         self._render = render
         self._loaded: SegaPuppet | None = None
         self.head_model, self.head_model_version = self.head.name, self.head.version
