@@ -209,7 +209,7 @@ def test_a_photo_parameter_that_is_no_good_is_told(world, core):
     node = world.add(AvatarBuilder, {'photo': 'me.jpg'}, core=lambda _: core)
     node.trigger_configure()
     assert node.trigger_activate() == TransitionCallbackReturn.SUCCESS
-    found = world.wait(lambda: (r := world.reason(node)) and 'no avatar of me.jpg: no face found' in r[1] and r, 'diagnostics')
+    found = world.wait(lambda: (r := world.reason(node)) and 'no avatar of the photo: no face found' in r[1] and r, 'diagnostics')
     assert found[0] == 2
     core.fail = None
     assert world.call(CreateAvatar, 'create_avatar', request()).success
