@@ -24,7 +24,7 @@ from sega_ros.types import Landmarks
 
 _UNFIT = (NoFaceError, FaceTooSmallError, FaceProfileError, ImageBlurredError)
 # A good frontal frame: turned and tilted at most so far (radians, roughly), eyes open.
-_FRONTAL, _UPRIGHT, _OPEN = 0.21, 0.26, 0.18
+_FRONTAL, _UPRIGHT, _OPEN = 0.21, 0.26, 0.12
 _SEARCHED = 1800  # frames: a minute at 30 Hz
 
 Progress = Callable[[str, float], None]
