@@ -102,3 +102,9 @@ def test_what_is_imported_is_required():
                 if not (optional or from_ros or found & listed):
                     missing.add(f'{path.relative_to(ROOT)}: {module} ({", ".join(found)})')
     assert not missing, '\n'.join(sorted(missing))
+
+
+def test_names_of_test_files_are_unique():
+    """pytest imports them by their name alone: the second of two would not be collected."""
+    names = [p.name for p in (ROOT / 'test').rglob('test_*.py')]
+    assert len(names) == len(set(names)), sorted(n for n in set(names) if names.count(n) > 1)
