@@ -72,8 +72,8 @@ def run(argv: list[str] | None = None) -> int:
         except SegaError as e:
             output.error(e)
             return FAILED
-        except KeyboardInterrupt:
-            print('sega: interrupted; nothing unfinished was kept', file=sys.stderr)
+        except KeyboardInterrupt as e:
+            print(f'sega: interrupted; {e or "nothing unfinished was kept"}', file=sys.stderr)
             return INTERRUPTED
     return OK
 

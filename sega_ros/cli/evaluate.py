@@ -76,8 +76,11 @@ def run(args, output) -> dict:
     request = Request(args.recordings, args.out, config, topics=tuple(args.topic), expression_topic=args.expression_topic,
                       avatar=args.avatar, photo=args.photo, avatars=args.dir, rendered=args.rendered,
                       rendered_topic=args.rendered_topic, fps=args.fps, overwrite=args.overwrite)
-    with output.progress('evaluating') as progress:
-        results = evaluate_all(request, head, embedding, progress=progress)
+    try:
+        with output.progress('evaluating') as progress:
+            results = evaluate_all(request, head, embedding, progress=progress)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt('frames that were measured are kept, and the same command goes on from there') from None
     for result in results:
         for warning in result.summary['warnings']:
             output.warn(f'{result.name}: {warning}')

@@ -85,6 +85,11 @@ class PaintingBuilder(SegaBuilder):
     def __init__(self, directory, avatar):
         self.store, self.avatar = AvatarStore(directory), avatar
 
+    def open(self):
+        """Nothing is created in another process."""
+
+    close = open
+
     def create(self, image, avatar_id, *, quality, consent, replace, progress, cancelled, **options):
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         progress('fit', 0.5, image)

@@ -22,6 +22,11 @@ class StoreOnly(SegaBuilder):
     def __init__(self, directory):
         self.store = AvatarStore(directory)
 
+    def open(self):
+        """Nothing is created in another process."""
+
+    close = open
+
 
 def active(world, kind, parameters, **kwargs):
     node = world.add(kind, parameters, **kwargs)
