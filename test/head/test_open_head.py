@@ -167,7 +167,7 @@ def test_damaged_and_foreign_files_are_refused(head, tmp_path):
     with pytest.raises(HeadModelError, match='damaged'):
         load_head(path)
     np.savez(path, format=np.int32(1))
-    with pytest.raises(HeadModelError, match='format 1 where this version reads 2'):
+    with pytest.raises(HeadModelError, match='wanted format 2, found 1; build it again'):
         load_head(path)
     np.savez(path, format=np.int32(2), faces=np.zeros((1, 3)))
     with pytest.raises(HeadModelError, match=r"lacks \['name'"):
