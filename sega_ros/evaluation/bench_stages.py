@@ -175,7 +175,7 @@ def driver_and_vae(avatar, head) -> tuple[AvatarDriver, Callable | None]:
     if not made:  # an avatar without a dynamic branch
         return driver, None
     module, example = made[-1]
-    return driver, capture(_Displacement(module).eval(), example)
+    return driver, torch.jit.freeze(capture(_Displacement(module).eval(), example))  # which drops what its result does not need
 
 
 class _Displacement(nn.Module):

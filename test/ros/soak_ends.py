@@ -53,7 +53,11 @@ class Driver(FakeDriver):
 
     def __init__(self, way):
         super().__init__()
-        self.tracker = Tracker(way)
+        self._way = way
+
+    def make_tracker(self):
+        self.tracker = Tracker(self._way)
+        return self.tracker
 
     def load(self, avatar_id):
         return FakePuppet(record(avatar_id), self)
