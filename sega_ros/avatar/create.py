@@ -139,15 +139,16 @@ def create_avatar(
 def _same_every_time() -> Iterator[None]:
     """Let PyTorch add up in one order: with several threads gradients of gathered values differ in their last bits otherwise.
 
-    Where an operation can do no such thing (some on CUDA), it goes on as it can.
+    Where an operation can do no such thing (some on CUDA), it goes on as it can. Set through the debug mode, because
+    `use_deterministic_algorithms` loads PyTorch's compiler first, which takes a second.
     """
-    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = torch.get_deterministic_debug_mode()
     fill, torch.utils.deterministic.fill_uninitialized_memory = torch.utils.deterministic.fill_uninitialized_memory, False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode('warn')
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.set_deterministic_debug_mode(before)
         torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
