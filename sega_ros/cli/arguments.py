@@ -94,6 +94,16 @@ def color(text: str) -> tuple[float, float, float]:
     return red / 255, green / 255, blue / 255
 
 
+def whole_number(low: int, high: int):
+    """Return what reads a whole number from `low` to `high`."""
+    def read(text: str) -> int:
+        if not text.isdecimal() or not low <= int(text) <= high:
+            raise argparse.ArgumentTypeError(f'{text!r}: wanted a whole number from {low} to {high}')
+        return int(text)
+
+    return read
+
+
 def _number(text: str, low: float, high: float, unit: str) -> float:
     try:
         value = float(text)

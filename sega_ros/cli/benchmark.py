@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sega_ros.cli.arguments import add_head, new_command, rate, seconds, size
+from sega_ros.cli.arguments import add_head, new_command, rate, seconds, size, whole_number
 
 _DESCRIPTION = """\
 Evaluate on a set of recordings and write a table over all of them (summary.md, summary.json). Without --data the set is
@@ -30,7 +30,7 @@ def add_parser(commands) -> None:
     parser = new_command(commands, 'benchmark', run, summary=summary, description=_DESCRIPTION)
     parser.add_argument('--out', metavar='DIR', help='folder of the set and the results')
     made = parser.add_argument_group('the set that is made')
-    made.add_argument('--seed', type=_count(0, 9999), default=0, metavar='N', help='whom it shows (default: 0)')
+    made.add_argument('--seed', type=whole_number(0, 9999), default=0, metavar='N', help='whom it shows (default: 0)')
     made.add_argument('--scenes', metavar='A,B', help='some of the scenes (default: all)')
     made.add_argument('--seconds', type=seconds, default=6.0, metavar='S', help='length of each scene (default: 6)')
     made.add_argument('--rate', type=rate, default=30.0, metavar='HZ', help='of the camera (default: 30)')
@@ -38,7 +38,7 @@ def add_parser(commands) -> None:
     made.add_argument('--encoding', choices=('jpeg', 'rgb8'), default='jpeg', help='of the pictures (default: jpeg)')
     made.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='of the bags (default: mcap)')
     made.add_argument('--compression', choices=('none', 'zstd'), default='none', help='of the bags (default: none)')
-    made.add_argument('--jobs', type=_count(1, 64), metavar='N', help='processes that make scenes (default: one per core)')
+    made.add_argument('--jobs', type=whole_number(1, 64), metavar='N', help='processes that make scenes (default: one per core)')
     made.add_argument('--only-make', action='store_true', help='do not evaluate')
     given = parser.add_argument_group('a set that is there')
     given.add_argument('--layout', choices=('vfhq', 'hdtf', 'nersemble'), help='how --data is laid out')
@@ -47,7 +47,7 @@ def add_parser(commands) -> None:
     given.add_argument('--submission', metavar='ZIP', help='write a submission to the NeRSemble benchmark (mono_flame_avatar)')
     parser.add_argument('--quality', choices=('preview', 'standard', 'high'), default='standard',
                         help='of the avatars (default: standard)')
-    parser.add_argument('--score-every', type=_count(1, 10_000), default=5, metavar='N',
+    parser.add_argument('--score-every', type=whole_number(1, 10_000), default=5, metavar='N',
                         help='measure every Nth frame; all are driven (default: 5)')
     add_head(parser)
 
@@ -89,7 +89,7 @@ def _made(args, output, folder: Path) -> list:
 def _listed(args) -> list:
     """List the sequences of the user's folder."""
     from sega_ros.errors import RequestError
-    from sega_ros.evaluation.recordings import list_layout
+    from sega_ros.evaluation.layouts import list_layout
 
     names = None
     if args.list:
@@ -137,14 +137,3 @@ def _submit(args, output) -> dict:
     with output.progress('rendering') as progress:
         count = write_submission(args.data, args.submission, head, make, progress=progress)
     return {'submission': args.submission, 'videos': count, 'text': f'{args.submission}: {count} videos'}
-
-
-def _count(low: int, high: int):
-    def read(text: str) -> int:
-        from argparse import ArgumentTypeError
-
-        if not text.isdigit() or not low <= int(text) <= high:
-            raise ArgumentTypeError(f'{text!r}: wanted a whole number from {low} to {high}')
-        return int(text)
-
-    return read

@@ -30,7 +30,7 @@ def run(args, output) -> dict:
 
     from sega_ros.evaluation.replay.compare import CompareConfig, compare_runs
     from sega_ros.evaluation.replay.compare_report import check_out, to_json_values, to_table, write_comparison
-    from sega_ros.evaluation.replay.runs import read_run
+    from sega_ros.evaluation.replay.finished import read_run
 
     out = check_out(Path(args.out)) if args.out else None
     a, b = (read_run(folder) for folder in args.runs)

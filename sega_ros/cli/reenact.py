@@ -1,6 +1,6 @@
 """`sega reenact`: a strip of frames of a clip, and of what avatars make of them."""
 
-from sega_ros.cli.arguments import add_directory, add_head, new_command
+from sega_ros.cli.arguments import add_directory, add_head, new_command, whole_number
 
 _DESCRIPTION = """\
 Write a picture: on top some frames of a clip, below them one row per avatar that the clip's face drives. With --self the
@@ -21,8 +21,9 @@ def add_parser(commands) -> None:
     parser.add_argument('avatars', nargs='+', metavar='ID', help='avatars, one row each')
     parser.add_argument('--video', required=True, metavar='CLIP', help='clip with one face')
     parser.add_argument('--out', required=True, metavar='PNG', help='where the strip is written')
-    parser.add_argument('--frames', type=_number(1, 64), default=8, metavar='N', help='how many are shown (default: 8)')
-    parser.add_argument('--cell', type=_number(32, 1024), default=256, metavar='PX', help='side of each picture (default: 256)')
+    parser.add_argument('--frames', type=whole_number(1, 64), default=8, metavar='N', help='how many are shown (default: 8)')
+    parser.add_argument('--cell', type=whole_number(32, 1024), default=256, metavar='PX',
+                        help='side of each picture (default: 256)')
     parser.add_argument('--self', action='store_true', dest='own', help='the driver is the first avatar\'s own person')
     parser.add_argument('--view', choices=('follow', 'frontal'), default='follow', help='of the others (default: follow)')
     add_directory(parser)
@@ -57,14 +58,3 @@ def run(args, output) -> dict:
         text += f'; face PSNR {own["face_psnr"]:.2f} dB, AKD {own["akd"]:.2f} px, lost {own["lost"]}'
     return {'avatars': args.avatars, 'out': args.out, 'frames': list(strip.indices), 'width': width, 'height': height,
             'self': own, 'text': text}
-
-
-def _number(low: int, high: int):
-    def read(text: str) -> int:
-        from argparse import ArgumentTypeError
-
-        if not text.isdigit() or not low <= int(text) <= high:
-            raise ArgumentTypeError(f'{text!r}: wanted a number from {low} to {high}')
-        return int(text)
-
-    return read

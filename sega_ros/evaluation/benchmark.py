@@ -20,7 +20,7 @@ from sega_ros.errors import (
     RecordingError,
     RequestError,
 )
-from sega_ros.evaluation.recordings import Entry
+from sega_ros.evaluation.layouts import Entry
 from sega_ros.evaluation.scene_score import score_tracking
 from sega_ros.io import atomic_write
 

@@ -23,7 +23,7 @@ import numpy as np
 from sega_ros.avatar.create import MAX_FIT_PX
 from sega_ros.config import dump_yaml, option
 from sega_ros.errors import RequestError, StorageError
-from sega_ros.evaluation.recordings import Entry
+from sega_ros.evaluation.layouts import Entry
 from sega_ros.evaluation.scene_truth import FrameTruth, Tracer, TruthWriter
 from sega_ros.head.model import HeadModel
 from sega_ros.io import atomic_write, write_png

@@ -23,7 +23,7 @@ import numpy as np
 from sega_ros.avatar.avatar import Avatar
 from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.errors import DatasetError, RequestError, StorageError
-from sega_ros.evaluation.recordings import FRONT_CAMERA
+from sega_ros.evaluation.layouts import FRONT_CAMERA
 from sega_ros.head.model import HeadModel
 from sega_ros.io import VideoWriter
 from sega_ros.io.files import TEMPORARY_PREFIX

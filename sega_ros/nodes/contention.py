@@ -4,14 +4,12 @@ Prints one JSON object: `python -m sega_ros.nodes.contention PHOTO`.
 """
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,7 @@ from sega_ros.head import load_head
 from sega_ros.io import read_image
 from sega_ros.nodes.avatar_builder import QUALITIES
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
-from sega_ros.nodes.processes import MeasurementError, activate, executable, quiet_environment, start
+from sega_ros.nodes.processes import MeasurementError, activate, executable, print_measured, start
 from sega_ros.nodes.throughput import Setup, Throughput, measure
 from sega_ros.srv import CreateAvatar
 from sega_ros.synthetic.performer import Performer
@@ -109,14 +107,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--seconds', type=float, default=60.0)
     parser.add_argument('--nice', type=int, default=10)
     o = parser.parse_args(args)
-    for name, value in quiet_environment().items():
-        os.environ.setdefault(name, value)
-    try:
-        print(json.dumps(asdict(contention(o.photo, quality=o.quality, rate=o.rate, seconds=o.seconds, nice=o.nice))))
-    except MeasurementError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return print_measured(lambda: contention(o.photo, quality=o.quality, rate=o.rate, seconds=o.seconds, nice=o.nice))
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Nodes as processes of their own, started, brought to life and watched by a program of ours."""
 
+import json
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from lifecycle_msgs.msg import Transition
@@ -16,6 +19,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from sega_ros.errors import SegaError
+from sega_ros.io.memory import keep_freed_memory
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 10.0  # seconds for a process to end by itself
@@ -33,6 +37,24 @@ def quiet_environment() -> dict[str, str]:
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'ROS_DOMAIN_ID': str(1 + os.getpid() % 100),
     }
+
+
+def use_quiet_environment() -> None:
+    """Set these variables for this process and those it starts, unless they are set."""
+    for name, value in quiet_environment().items():
+        os.environ.setdefault(name, value)
+
+
+def print_measured(measure: Callable[[], Any]) -> int:
+    """Measure in a quiet environment and print the result, a dataclass, as JSON; returns the exit status."""
+    use_quiet_environment()
+    keep_freed_memory()
+    try:
+        print(json.dumps(asdict(measure())))
+    except SegaError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
 
 
 def executable(name: str) -> str:

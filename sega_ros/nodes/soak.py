@@ -30,7 +30,7 @@ from sega_ros.evaluation.soak_plot import soak_png
 from sega_ros.head import load_head
 from sega_ros.io.files import atomic_write
 from sega_ros.io.memory import ProcessUse, keep_freed_memory, process_use
-from sega_ros.nodes.processes import MeasurementError, activate, executable, pause, quiet_environment, start, wait_until
+from sega_ros.nodes.processes import MeasurementError, activate, executable, pause, start, use_quiet_environment, wait_until
 from sega_ros.nodes.soak_events import Actor
 from sega_ros.nodes.throughput import Receiver, receiving
 from sega_ros.synthetic.performer import Performer
@@ -179,8 +179,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of what happens when')
     parser.add_argument('--out', type=Path, default=Path('out/soak'), help='folder for results, logs and avatars')
     options = parser.parse_args(args)
-    for name, value in quiet_environment().items():
-        os.environ.setdefault(name, value)
+    use_quiet_environment()
     keep_freed_memory()
     try:
         with tempfile.TemporaryDirectory(prefix='sega_soak_') as folder:

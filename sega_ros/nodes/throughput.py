@@ -4,14 +4,12 @@ Prints one JSON object: `python -m sega_ros.nodes.throughput FRAMES.npy --avatar
 """
 
 import argparse
-import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +17,11 @@ import rclpy
 from rclpy.node import Node
 from sensor_msgs.msg import Image
 
-from sega_ros.io.memory import keep_freed_memory, process_memory
+from sega_ros.io.memory import process_memory
 from sega_ros.msg import FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.fast_camera import stamp_of
-from sega_ros.nodes.processes import MeasurementError, activate, executable, pause, quiet_environment, spinning, start, wait_until
+from sega_ros.nodes.processes import MeasurementError, activate, executable, pause, print_measured, spinning, start, wait_until
 from sega_ros.nodes.reader import Reader
 
 _SETTLE = 4.0  # seconds at full rate before anything counts
@@ -186,16 +184,8 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument('--busy', type=int, default=Setup.busy)
     parser.add_argument('--detail', type=int, default=Setup.detail)
     o = parser.parse_args(args)
-    for name, value in quiet_environment().items():
-        os.environ.setdefault(name, value)
-    keep_freed_memory()
     setup = Setup(o.avatar, o.dir, o.frames, o.seconds, o.rate, o.size, o.view, o.busy, o.detail)
-    try:
-        print(json.dumps(asdict(measure(setup))))
-    except MeasurementError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return print_measured(lambda: measure(setup))
 
 
 if __name__ == '__main__':

@@ -9,7 +9,7 @@ import pytest
 from sega_ros.errors import ConfigError, NoFaceError, RecordingError, RequestError
 from sega_ros.evaluation.benchmark import finished_summary, run_set
 from sega_ros.evaluation.benchmark_set import SetConfig
-from sega_ros.evaluation.recordings import Entry
+from sega_ros.evaluation.layouts import Entry
 from sega_ros.evaluation.scene_score import score_tracking
 from sega_ros.geometry import rotvec_to_rotmat
 from sega_ros.io.bag_writer import BagWriter

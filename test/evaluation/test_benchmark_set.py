@@ -13,7 +13,7 @@ from sega_ros.camera import pose_camera, project
 from sega_ros.errors import DatasetError, RecordingError, RequestError, StorageError
 from sega_ros.evaluation import benchmark_set
 from sega_ros.evaluation.benchmark_set import FIRST_PERSON, SetConfig, entry_of, make_set, person_of
-from sega_ros.evaluation.recordings import Entry
+from sega_ros.evaluation.layouts import Entry
 from sega_ros.evaluation.scene_truth import load_truth
 from sega_ros.head.skinning import pose_mesh
 from sega_ros.io import read_image

@@ -12,7 +12,7 @@ from sega_ros.errors import RequestError
 from sega_ros.evaluation.replay.bootstrap import block_interval, block_length
 from sega_ros.evaluation.replay.compare import CompareConfig, compare_runs
 from sega_ros.evaluation.replay.compare_report import comparison_page, to_json_values, to_table, write_comparison
-from sega_ros.evaluation.replay.runs import read_run
+from sega_ros.evaluation.replay.finished import read_run
 from sega_ros.io import read_image
 
 PLAIN = {'resamples': 2000, 'confidence': 0.95}

@@ -15,11 +15,11 @@ from PIL import Image
 
 from sega_ros.errors import RecordingError
 from sega_ros.evaluation.replay.clip_frames import ClipFrames, choose_passages, small_clip
+from sega_ros.evaluation.replay.finished import read_run
 from sega_ros.evaluation.replay.moments import PANELS, choose_moments
 from sega_ros.evaluation.replay.report import report_page, write_report
 from sega_ros.evaluation.replay.report_plots import envelope, spans_of, time_plot
 from sega_ros.evaluation.replay.rows import FIGURES
-from sega_ros.evaluation.replay.runs import read_run
 from sega_ros.evaluation.replay.strips import HEAT_END, difference_heat
 
 

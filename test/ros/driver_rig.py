@@ -27,6 +27,12 @@ class Rig:
         if listen:
             world.wait(lambda: self.node._outputs.images_wanted, 'the subscription')
 
+    def ready(self):
+        """Wait until the driver sees the camera and has its avatar; return the rig."""
+        self.matched()
+        self.loaded()
+        return self
+
     def matched(self):
         self.world.wait(lambda: self.camera.publisher.get_subscription_count() > 0, 'the driver at the camera')
 

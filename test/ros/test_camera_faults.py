@@ -18,10 +18,7 @@ from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
 
 @pytest.fixture
 def rig(world):
-    made = Rig(world, record('ann'))
-    made.matched()
-    made.loaded()
-    return made
+    return Rig(world, record('ann')).ready()
 
 
 def reason(rig, words, level):

@@ -23,10 +23,7 @@ HOUR, FRAME = 3600 * 10**9, 33_000_000  # nanoseconds
 
 @pytest.fixture
 def rig(world):
-    made = Rig(world, record('ann'), parameters={'idle.hold': 0.1, 'idle.ease': 0.1})
-    made.matched()
-    made.loaded()
-    return made
+    return Rig(world, record('ann'), parameters={'idle.hold': 0.1, 'idle.ease': 0.1}).ready()
 
 
 def test_stamps_that_jump_are_driven(rig):

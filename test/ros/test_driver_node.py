@@ -30,10 +30,7 @@ from sega_ros.srv import Calibrate, SelectAvatar
 
 @pytest.fixture
 def rig(world):
-    made = Rig(world, record('ann'))
-    made.matched()
-    made.loaded()
-    return made
+    return Rig(world, record('ann')).ready()
 
 
 def test_output_keeps_the_stamp_and_follows(rig):

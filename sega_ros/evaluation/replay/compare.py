@@ -11,8 +11,8 @@ import numpy as np
 from sega_ros.config import option
 from sega_ros.errors import RequestError
 from sega_ros.evaluation.replay.bootstrap import block_interval, block_length
+from sega_ros.evaluation.replay.finished import FinishedRun, typical_step
 from sega_ros.evaluation.replay.rows import FIGURES
-from sega_ros.evaluation.replay.runs import FinishedRun, typical_step
 
 BETTER, WORSE, SAME, UNSURE = 'better', 'worse', 'no difference', 'too short to tell'
 _SAME_WINDOW = 1e-3  # share by which the windows' sides may differ: both follow the same frames

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sega_ros.evaluation.replay.finished import FinishedRun
 from sega_ros.evaluation.replay.rows import FIGURES
-from sega_ros.evaluation.replay.runs import FinishedRun
 
 _ABOUT = {f.name: f.metadata for f in FIGURES}
 _MARKS, _STRIP = 3, 3  # moments of each plot, of each strip

@@ -10,6 +10,7 @@ from sega_ros.config import flatten
 from sega_ros.errors import CameraError, ImageError
 from sega_ros.evaluation.replay import report_plots, strips
 from sega_ros.evaluation.replay.clip_frames import SmallClip, small_clip
+from sega_ros.evaluation.replay.finished import CLIP, FinishedRun, read_run
 from sega_ros.evaluation.replay.moments import PANELS, Moment, Moments, choose_moments
 from sega_ros.evaluation.replay.page import number, render_page, svg
 from sega_ros.evaluation.replay.report_text import (
@@ -22,7 +23,6 @@ from sega_ros.evaluation.replay.report_text import (
     why_missing,
     window_text,
 )
-from sega_ros.evaluation.replay.runs import CLIP, FinishedRun, read_run
 from sega_ros.io import atomic_write
 
 REPORT = 'report.html'

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from sega_ros.evaluation.replay.finished import FinishedRun
 from sega_ros.evaluation.replay.moments import Panel
-from sega_ros.evaluation.replay.runs import FinishedRun
 from sega_ros.evaluation.replay.svg import COLORS, draw_svg
 
 _COLUMNS = 600  # over a plot's width: longer runs are drawn as their mean with a band from smallest to largest

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from sega_ros.evaluation.replay.finished import FinishedRun
 from sega_ros.evaluation.replay.page import number
 from sega_ros.evaluation.replay.rows import FIGURES
-from sega_ros.evaluation.replay.runs import FinishedRun
 
 FIGURES_BY_NAME = {f.name: f for f in FIGURES}
 _PROTOCOLS = {

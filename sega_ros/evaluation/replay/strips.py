@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from sega_ros.evaluation.replay.clip_frames import ClipFrames
+from sega_ros.evaluation.replay.finished import FinishedRun
 from sega_ros.evaluation.replay.moments import Moment
-from sega_ros.evaluation.replay.runs import FinishedRun
 
 SIDE = 256  # px of each picture
 HEAT_END = 64  # of 255: the mean difference of R, G and B at which the heat is brightest

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sega_ros.errors import DatasetError, RequestError
-from sega_ros.evaluation.recordings import FRONT_CAMERA, list_layout
+from sega_ros.evaluation.layouts import FRONT_CAMERA, list_layout
 from sega_ros.io import VideoWriter
 
 CLIPS = ('Clip+-1Jouc19Ixo+P0+C1+F4196-4320', 'Clip+_HebIzK_LP4+P2+C1+F16589-16715')
