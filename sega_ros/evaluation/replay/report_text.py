@@ -74,7 +74,7 @@ def window_text(run: FinishedRun) -> str:
     """Where figures are measured."""
     size, side = run.summary['window'].get('size'), run.summary['window'].get('side')
     scale = f'; it was {number(side)} px of the camera frame' if side else ''
-    return (f'In a square window around the face that moves with the head and keeps its size{scale}. It is resampled to '
+    return (f'In a square window around the face that follows the head in steps and keeps its size{scale}. It is resampled to '
             f'{size} x {size} px: distances of landmarks are in pixels of this window. Masks:')
 
 
