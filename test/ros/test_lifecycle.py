@@ -6,6 +6,8 @@ Late rounds are compared with early ones: the first ones fill caches.
 import ctypes
 import gc
 import os
+import subprocess
+import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -35,6 +37,7 @@ from sega_ros.srv import CreateAvatar
 ROUNDS, EARLY = 50, 10
 # MB over the late rounds. An image of 512 x 512 that is left behind in each makes 31; rclpy itself keeps 4 of 40 plain nodes.
 GROWTH = 12.0
+POOL = 6  # threads of executors that start when there is work for one more; one lost in each late round would make 40
 KINDS = ('publishers', 'subscriptions', 'services', 'clients', 'timers', 'guards', 'waitables')
 
 
@@ -68,7 +71,7 @@ def repeat(world, once, held=lambda: None, rounds=ROUNDS, growth=GROWTH):
         if k + 1 == EARLY:
             early = process(), held()
     tasks, files, memory = early[0]
-    world.wait(lambda: process()[0] <= tasks, f'the {tasks} threads of an early round')
+    world.wait(lambda: process()[0] <= tasks + POOL, f'the {tasks} threads of an early round')
     world.wait(lambda: process()[1] <= files, f'the {files} files of an early round')
     late = process(), held()
     assert late[1] == early[1]
@@ -155,12 +158,13 @@ def test_tracker(world):
     cycled(world, node, lambda: until_a_picture(world, expressions, lambda: camera.send(9)))
 
 
-def test_driver_with_the_real_core(world, tmp_path, plain_avatar, head, pictures):
-    """Networks, head model and avatar are loaded anew in each round, which takes a second: fewer rounds."""
+def test_driver_with_the_real_core(tmp_path, plain_avatar, head):
+    """In a process of its own: in one that hundreds of tests have used, memory moves by more than a leak would."""
     AvatarStore(tmp_path).save('ann', plain_avatar)
-    node = world.add(AvatarDriver, {'avatar_dir': str(tmp_path), 'width': 128, 'height': 128})
-    camera = Camera(world, size=(480, 640))
-    cycled(world, node, lambda: until_a_picture(world, pictures, lambda: camera.send(9), 120), rounds=16, growth=20.0)
+    done = subprocess.run([sys.executable, str(Path(__file__).with_name('lifecycle_alone.py')), str(tmp_path)],
+                          capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(done.stdout)
 
 
 def started(world, kind, parameters, work):
