@@ -2,33 +2,27 @@
 
 import math
 import sys
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 from builtin_interfaces.msg import Time
-from rclpy.clock import Clock, ClockType
 from rclpy.parameter import Parameter
 
 from sega_ros.avatar.detail import DetailControl
 from sega_ros.avatar.idle import IdleConfig
 from sega_ros.avatar.store import check_avatar_id
 from sega_ros.config import option
-from sega_ros.errors import AvatarNotFoundError, CancelledError, ConfigError, NotActiveError, SegaError
+from sega_ros.errors import ConfigError, NotActiveError, SegaError
 from sega_ros.io.expression_fields import check_names
-from sega_ros.msg import AvatarInfo, AvatarList, FlameExpression
-from sega_ros.nodes import qos
+from sega_ros.msg import FlameExpression
 from sega_ros.nodes.answers import answer
-from sega_ros.nodes.builder_client import BuilderClient
+from sega_ros.nodes.avatar_choice import AvatarChoice
 from sega_ros.nodes.calibration import Calibration, calibration_duration
-from sega_ros.nodes.copies import CopyFollower
 from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
 from sega_ros.nodes.diagnostics import WARN, Diagnostics, Status
-from sega_ros.nodes.fetch import AvatarFetch
 from sega_ros.nodes.health import DriverState, driver_health
 from sega_ros.nodes.hri import HriMirror
 from sega_ros.nodes.inputs import CameraInput, ExpressionInput
@@ -37,13 +31,12 @@ from sega_ros.nodes.mailbox import Worker
 from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
 from sega_ros.nodes.outputs import Outputs
 from sega_ros.nodes.parameters import Parameters
-from sega_ros.nodes.records import choose, record_to_message
+from sega_ros.nodes.records import record_to_message
 from sega_ros.nodes.statistics import FrameStatistics
 from sega_ros.srv import Calibrate, SelectAvatar
 from sega_ros.types import FlameExpression as Expression
 
 NEAREST = 0.1  # metres between viewpoint and head, see avatar.drive.View
-RETRY = 5.0  # seconds until an avatar that could not be loaded or fetched is tried again
 
 
 @dataclass(frozen=True)
@@ -117,8 +110,6 @@ def check_config(config: DriverConfig) -> None:
     if config.avatar_id:
         check_avatar_id(config.avatar_id)
     check_names('', '', config.camera_frame_id)
-    if config.avatar_id:
-        check_avatar_id(config.avatar_id)
     if 0 < config.distance < NEAREST:
         raise ConfigError(f'distance: wanted 0 or {NEAREST:g} to 10 m, found {config.distance:g}')
     if config.view == 'input' and config.source != 'camera':
@@ -150,24 +141,14 @@ class AvatarDriver(ManagedNode):
         self._make_core = core
         self.settings = Parameters(self, DriverConfig, check=check_config, changed=self._on_parameters)
         self._core: Driver | None = None
-        self._puppet: Puppet | None = None
+        self._avatars: AvatarChoice | None = None
         self._detail = DetailControl(0)
-        self._list: list[AvatarInfo] = []
-        self._listed = False  # a list has come since the node was configured
-        self._avatar_problem = ''  # why the wanted avatar is not driven
         self._frame_problem, self._last_bad = '', False  # why the last bad frame was refused, and whether it was the last of all
-        self._asked: tuple[str, bool] = '', True  # avatar_id and fetch when they were last acted on
         self._input: CameraInput | ExpressionInput | None = None
         self._outputs: Outputs | None = None
         self._hri: HriMirror | None = None
         self._binder: Worker[Frame] | None = None
         self._drawer: Worker[Frame] | None = None
-        self._loader: Worker[str] | None = None
-        self._builder: BuilderClient | None = None
-        self._fetch: AvatarFetch | None = None
-        self._follower: CopyFollower | None = None
-        self._deletions: Worker[list[AvatarInfo]] | None = None
-        self._loading, self._fetching = threading.Lock(), threading.Lock()
         self._entities: list[tuple[Callable, object]] = []
         self.statistics = FrameStatistics()
         self._diagnostics = Diagnostics(self, self.status, self.group)
@@ -181,56 +162,38 @@ class AvatarDriver(ManagedNode):
         check_names(self._core.head_model, self._core.head_model_version)
         self._outputs = Outputs(self, expressions=config.source == 'camera', images=config.render)
         self._hri = HriMirror(self) if config.hri else None
-        self._builder = BuilderClient(self, self.group)
-        self._fetch = AvatarFetch(self, self._core, self._builder)
-        self._follower = CopyFollower(self._core, self._builder, removed=self._on_removed)
-        avatars = self.create_subscription(AvatarList, 'avatars', self.on_avatars, qos.latched(),
-                                           callback_group=self.group)
+        self._avatars = AvatarChoice(self, self._core, self.settings, loaded=self._on_loaded)
         select = self.create_service(SelectAvatar, '~/select_avatar', in_thread(self, self.on_select),
                                      callback_group=self.group)
         calibrate = self.create_service(Calibrate, '~/calibrate', in_thread(self, self.on_calibrate),
                                         callback_group=self.group)
-        retry = self.create_timer(RETRY, self._retry, self.group, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._entities = [(self.destroy_subscription, avatars), (self.destroy_service, select),
-                          (self.destroy_service, calibrate), (self.destroy_timer, retry)]
+        self._entities = [(self.destroy_service, select), (self.destroy_service, calibrate)]
         if config.source == 'camera':
             self._input = CameraInput(self, self._core, self.settings, self.statistics, self._outputs,
                                       render=self._hand_over, done=self._frame_done, failed=self._frame_failed, hri=self._hri)
         else:
             self._input = ExpressionInput(
                 self, self.settings, self.statistics, render=self._hand_over, fill_in=partial(self._hand_over, sent=False),
-                done=self._frame_done, failed=self._frame_failed, puppet=lambda: self._puppet)
+                done=self._frame_done, failed=self._frame_failed, puppet=lambda: self.puppet)
 
     def activate(self) -> None:
         """Load the avatar when there is one, and start to listen."""
         config = self.settings.load()
-        self._avatar_problem, self._last_bad, self._asked = '', False, (config.avatar_id, config.fetch)
+        self._last_bad = False
         self._drawer = Worker('draw', self._draw, dropped=self.statistics.dropped, failed=self._frame_failed)
         if config.source == 'expression':  # a thread that reads must not be kept from it
             self._binder = Worker('bind', self._bind, dropped=self.statistics.dropped, failed=self._frame_failed)
-        self._loader = Worker('load', self._load_logged, dropped=lambda: None, failed=self._load_failed)
-        self._deletions = Worker('deletions', self._follow_deletions, dropped=lambda: None, failed=self._not_removed)
-        core, source = self._core, self._input
-        if core is None or source is None:
+        if self._avatars is None or self._input is None:
             raise NotActiveError('the node is not configured')
-        stored = [record_to_message(record) for record in core.list()]
-        self._follow(stored or self._list)
-        if self._puppet is None and not self._wanted(stored or self._list):
-            wanted = config.avatar_id
-            what = f'avatar {wanted!r} is not stored yet' if wanted else 'no avatar is stored yet'
-            self.get_logger().warning(f'{what}; waiting for one on {self.resolve_topic_name("avatars")} (create it '
-                                      'with the create_avatar service, or sega create)')
-        source.start()
-        self._check_copies()
+        self._avatars.start()
+        self._input.start()
 
     def deactivate(self) -> None:
         """Stop listening and finish the frame at hand."""
-        if self._input is not None:
-            self._input.stop()
-        for worker in (self._deletions, self._loader, self._binder, self._drawer):
-            if worker is not None:
-                worker.stop()
-        self._deletions = self._loader = self._binder = self._drawer = None
+        for part in (self._input, self._avatars, self._binder, self._drawer):
+            if part is not None:
+                part.stop()
+        self._binder = self._drawer = None
 
     def cleanup(self) -> None:
         """Destroy what `configure` made and forget the avatar."""
@@ -239,51 +202,25 @@ class AvatarDriver(ManagedNode):
         if self._input is not None:
             self._input.destroy()
         self._entities, self._input = [], None
-        for made in (self._outputs, self._hri, self._builder):
+        for made in (self._outputs, self._hri, self._avatars):
             if made is not None:
                 made.destroy()
-        self._outputs = self._hri = self._builder = self._fetch = self._follower = self._core = self._puppet = None
+        self._outputs = self._hri = self._avatars = self._core = None
 
     # --- which avatar -----------------------------------------------------------------------------------------------
 
-    def on_avatars(self, message: AvatarList) -> None:
-        """Drive a new or changed avatar without a restart."""
-        self._list = list(message.avatars)
-        self._listed = True
-        if self.active:
-            self._follow(self._list)
-            self._check_copies()
-
-    def _check_copies(self) -> None:
-        """Have a worker see whether fetched avatars were deleted where they came from; only after a list has come."""
-        deletions = self._deletions
-        if deletions is not None and self._listed and not self.settings.value.keep_fetched:
-            deletions.put(self._list)
-
-    def _follow_deletions(self, listed: list[AvatarInfo]) -> None:
-        follower = self._follower
-        if follower is not None:
-            with suppress(CancelledError):  # there is a newer list, or the node stops
-                follower(listed, lambda: self._superseded(self._deletions))
-
-    def _on_removed(self, avatar_id: str) -> None:
-        """Let go of a copy that was removed; what is drawn of it ends with the frame at hand."""
-        self.get_logger().info(f'avatar {avatar_id!r} was deleted where it was fetched from: the copy is removed')
-        with self._loading:
-            if self._puppet is not None and self._puppet.record.avatar_id == avatar_id:
-                self._puppet = None
-        self._follow(self._list)
-
-    def _not_removed(self, error: Exception) -> None:
-        self.get_logger().error(f'fetched avatars could not be compared with their originals: {error}')
+    @property
+    def puppet(self) -> Puppet | None:
+        """The avatar at hand."""
+        return self._avatars.puppet if self._avatars else None
 
     def on_select(self, request: SelectAvatar.Request, response: SelectAvatar.Response) -> SelectAvatar.Response:
         """Drive another avatar; the old one stays when that fails."""
         def work(filled: SelectAvatar.Response) -> str:
             self.require_active()
-            if not request.avatar_id:
-                raise AvatarNotFoundError('avatar id: found an empty one; name a stored avatar')
-            puppet = self._load(request.avatar_id)
+            if (avatars := self._avatars) is None:
+                raise NotActiveError(f'{self.get_name()} is being cleaned up')
+            puppet = avatars.select(request.avatar_id)
             self.set_parameters([Parameter('avatar_id', value=request.avatar_id)])
             filled.avatar = record_to_message(puppet.record)
             return f'driving {request.avatar_id!r}'
@@ -291,62 +228,11 @@ class AvatarDriver(ManagedNode):
         return answer(response, work, self.get_logger())
 
     def _on_parameters(self, config: DriverConfig) -> None:
-        loader, asked = self._loader, (config.avatar_id, config.fetch)
-        if loader is not None and asked != self._asked:
-            self._asked = asked
-            loader.put(config.avatar_id)
+        if self._avatars is not None:
+            self._avatars.on_parameters(config.avatar_id, config.fetch)
 
-    def _retry(self) -> None:
-        """Try again what failed: a disk may have space again, a directory be back, a file be mended."""
-        loader = self._loader
-        if self._avatar_problem and loader is not None and not loader.waiting:
-            loader.put(self.settings.value.avatar_id)
-
-    def _wanted(self, avatars: list[AvatarInfo]) -> AvatarInfo | None:
-        return choose(avatars, self.settings.value.avatar_id)
-
-    def _follow(self, avatars: list[AvatarInfo]) -> None:
-        """Load the wanted avatar of a list unless it is the one at hand."""
-        wanted, loader = self._wanted(avatars), self._loader
-        if wanted is not None and loader is not None and not self._at_hand(wanted):
-            loader.put(wanted.id)
-
-    def _at_hand(self, avatar: AvatarInfo) -> bool:
-        record = self._puppet.record if self._puppet else None
-        return record is not None and (record.avatar_id, record.sha256) == (avatar.id, avatar.sha256)
-
-    def _load(self, avatar_id: str) -> Puppet:
-        listed, fetch = next((a for a in self._list if a.id == avatar_id), None), self._fetch
-        if listed is not None and fetch is not None and self.settings.value.fetch and fetch.needed(listed):
-            with self._fetching:
-                fetch(listed, lambda: self._superseded(self._loader), limit=self.settings.value.limits.fetch)
-        with self._loading:
-            if self._core is None:
-                raise NotActiveError(f'{self.get_name()} is being cleaned up')
-            puppet = self._core.load(avatar_id)
-            self._puppet, self._detail, self._avatar_problem = puppet, DetailControl(puppet.splats), ''
-        self.get_logger().info(f'driving avatar {avatar_id!r}')
-        return puppet
-
-    def _load_logged(self, avatar_id: str) -> None:
-        """Load an avatar, '' is the newest, unless it is at hand."""
-        known = self._list or [record_to_message(record) for record in self._core.list()] if self._core else []
-        listed = choose(known, avatar_id)
-        wanted = avatar_id or (listed.id if listed else '')
-        if not wanted or (listed is not None and self._at_hand(listed)):
-            self._avatar_problem = ''
-        else:
-            with suppress(CancelledError):  # there is something newer to load, or the node stops
-                self._load(wanted)
-
-    def _superseded(self, worker: Worker | None) -> bool:
-        return not self.active or worker is None or worker.waiting
-
-    def _load_failed(self, error: Exception) -> None:
-        problem = f"the wanted avatar can't be driven: {error}"
-        if problem != self._avatar_problem:  # it is tried again and again
-            self.get_logger().error(problem)
-        self._avatar_problem = problem
+    def _on_loaded(self, puppet: Puppet) -> None:
+        self._detail = DetailControl(puppet.splats)
 
     # --- frames -----------------------------------------------------------------------------------------------------
 
@@ -356,7 +242,7 @@ class AvatarDriver(ManagedNode):
 
         `size` (H, W) is the camera image's, if there is one.
         """
-        outputs, puppet = self._outputs, self._puppet
+        outputs, puppet = self._outputs, self.puppet
         if self._drawer is None or outputs is None or puppet is None or not outputs.images_wanted:
             return False
         frame = Frame(message.header.stamp, expression, size, puppet, outputs, sent)
@@ -424,7 +310,8 @@ class AvatarDriver(ManagedNode):
 
     def status(self) -> Status:
         """Return the health for the diagnostics."""
-        report, config, puppet = self.statistics.report(), self.settings.value, self._puppet
+        report, config, avatars = self.statistics.report(), self.settings.value, self._avatars
+        puppet = avatars.puppet if avatars else None
         values = {
             'rate (Hz)': report.rate, 'input rate (Hz)': report.input_rate, 'latency p50 (ms)': 1e3 * report.latency_p50,
             'latency p95 (ms)': 1e3 * report.latency_p95, 'received': report.received, 'published': report.published,
@@ -433,11 +320,11 @@ class AvatarDriver(ManagedNode):
             'splats': self._splats(config), 'avatar': puppet.record.avatar_id if puppet else 'none',
             'avatar sha256': puppet.record.sha256 if puppet else 'none'}
         source, outputs = self._input, self._outputs
-        if not self.active or source is None or outputs is None:
+        if not self.active or source is None or outputs is None or avatars is None:
             return Status(WARN, 'not active', values)
         level, reason = driver_health(DriverState(
             report, source.topic, source=config.source, avatar=puppet is not None, wanted=config.avatar_id,
-            avatar_problem=self._avatar_problem, fetching=self._fetch.state if self._fetch else '',
+            avatar_problem=avatars.problem, fetching=avatars.fetching,
             frame_problem=self._frame_problem, last_bad=self._last_bad, images_wanted=outputs.images_wanted,
             expressions_wanted=outputs.expressions_wanted, faceless=source.watch.faceless, still=source.watch.still))
         return Status(level, reason, {**values, 'face seen (s ago)': source.watch.faceless})

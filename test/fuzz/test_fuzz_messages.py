@@ -224,7 +224,7 @@ def robot(world, tmp_path_factory, plain_avatar):
     node = world.add(DriverNode, {'source': 'expression', 'avatar_dir': str(folder / 'avatars'), 'avatar_id': 'good', 'width': 32,
                                   'height': 24}, core=make_core)
     node.trigger_configure(), node.trigger_activate()
-    world.wait(lambda: node._puppet, 'the avatar', 60)
+    world.wait(lambda: node.puppet, 'the avatar', 60)
     node.folder = folder
     return node
 
@@ -253,8 +253,8 @@ def test_malformed_messages(world, robot, senders, damage, which):
     photo_psnr=FLOATS, splats=st.just(2**32 - 1)), max_size=4))
 def test_lists_of_nonsense(world, robot, senders, infos):
     with only_writes_in(robot.folder):
-        robot.on_avatars(AvatarList(avatars=infos))
-    assert robot._puppet.record.avatar_id == 'good' and all(t.is_alive() for t in world._threads)
+        robot._avatars.on_avatars(AvatarList(avatars=infos))
+    assert robot.puppet.record.avatar_id == 'good' and all(t.is_alive() for t in world._threads)
 
 
 @pytest.fixture(scope='module')

@@ -37,7 +37,7 @@ class Rig:
         self.world.wait(lambda: self.camera.publisher.get_subscription_count() > 0, 'the driver at the camera')
 
     def loaded(self, avatar_id='ann'):
-        self.world.wait(lambda: self.node._puppet and self.node._puppet.record.avatar_id == avatar_id, 'the avatar')
+        self.world.wait(lambda: self.node.puppet and self.node.puppet.record.avatar_id == avatar_id, 'the avatar')
 
     def frame(self, value=0, **options):
         """Send one image (see `Camera.send`) and return the avatar image with its stamp."""

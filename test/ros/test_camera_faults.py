@@ -52,7 +52,7 @@ def test_nobody_before_the_camera_is_told(world, rig, monkeypatch):
 
 def test_an_overload_is_told(world, rig):
     """Drawing takes a tenth of a second, and thirty images a second come."""
-    rng, puppet = np.random.default_rng(0), rig.node._puppet
+    rng, puppet = np.random.default_rng(0), rig.node.puppet
     draw, due, pause = puppet.draw, 0.0, threading.Event()
     puppet.draw = lambda bound: (pause.wait(0.1), draw(bound))[1]
 

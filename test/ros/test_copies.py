@@ -49,7 +49,7 @@ def robot(world, tmp_path, **parameters):
 
 
 def fetched(world, node, avatar_id='ann'):
-    world.wait(lambda: (p := node._puppet) and p.record.avatar_id == avatar_id, 'the copy', 60)
+    world.wait(lambda: (p := node.puppet) and p.record.avatar_id == avatar_id, 'the copy', 60)
 
 
 def files(tmp_path):
@@ -70,7 +70,7 @@ def test_a_copy_goes_with_its_original(world, tmp_path, operator):
     assert loaded.metadata['consent'] == 'none needed', 'consent travels in the file'
     delete(world, 'ann')
     world.wait(lambda: files(tmp_path) == [], 'the deletion of the copy with all that belongs to it', 30)
-    world.wait(lambda: node._puppet is None, 'the end of driving')
+    world.wait(lambda: node.puppet is None, 'the end of driving')
     assert node.active
 
 
@@ -88,8 +88,8 @@ def test_copies_are_kept_on_request(world, tmp_path, operator):
     node = robot(world, tmp_path, keep_fetched=True)
     fetched(world, node)
     delete(world, 'ann')
-    world.wait(lambda: node._listed and [a.id for a in node._list] == ['bob'], 'the list')
-    assert 'ann.safetensors' in files(tmp_path) and node._deletions is not None and not node._deletions.waiting
+    world.wait(lambda: node._avatars.has_list and [a.id for a in node._avatars.listed] == ['bob'], 'the list')
+    assert 'ann.safetensors' in files(tmp_path) and node._avatars.deletions is not None and not node._avatars.deletions.waiting
 
 
 @pytest.mark.parametrize('case', ['made here', 'late list', 'another store', 'changed here', 'unknown origin'])
@@ -107,7 +107,7 @@ def test_what_is_never_removed(world, tmp_path, operator, plain_avatar, case):
         Copies(store).note(replace(origin, store='' if case == 'unknown origin' else 'a' * 32))
     if case != 'late list':
         (tmp_path / 'operator' / 'ann.safetensors').unlink()
-    node._follower([AvatarInfo(id='bob')], lambda: not node.active)
+    node._avatars.follower([AvatarInfo(id='bob')], lambda: not node.active)
     assert 'ann.safetensors' in files(tmp_path)
 
 
@@ -123,7 +123,7 @@ def test_no_list_of_two_builders_removes_anything(world, tmp_path, operator):
     world.helper.create_service(GetAvatar, 'get_avatar', refuse)
     world.wait(lambda: node.count_services('get_avatar') == 2, 'the second machine')
     (tmp_path / 'operator' / 'ann.safetensors').unlink()
-    node._follower([], lambda: not node.active)
+    node._avatars.follower([], lambda: not node.active)
     assert 'ann.safetensors' in files(tmp_path)
 
 
@@ -133,8 +133,8 @@ def test_an_empty_list_of_a_machine_that_answers_nothing_removes_nothing(world, 
     assert operator.trigger_deactivate() == operator.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
     publisher = world.helper.create_publisher(AvatarList, 'avatars', qos.latched())
     publisher.publish(AvatarList())
-    world.wait(lambda: node._list == [], 'the empty list')
-    world.wait(lambda: not node._deletions.waiting, 'a look at the copies')
+    world.wait(lambda: node._avatars.listed == [], 'the empty list')
+    world.wait(lambda: not node._avatars.deletions.waiting, 'a look at the copies')
     assert 'ann.safetensors' in files(tmp_path)
 
 
@@ -142,7 +142,7 @@ def test_an_avatar_made_here_is_not_replaced_by_another_machines(world, tmp_path
     AvatarStore(tmp_path / 'robot').save('ann', replace(plain_avatar, background=np.full(3, 0.5, np.float32)))
     mine = AvatarStore(tmp_path / 'robot').sha256('ann')
     node = robot(world, tmp_path)
-    world.wait(lambda: 'was made here' in node._avatar_problem, 'the refusal', 30)
+    world.wait(lambda: 'was made here' in node._avatars.problem, 'the refusal', 30)
     assert AvatarStore(tmp_path / 'robot').sha256('ann') == mine
 
 

@@ -14,7 +14,7 @@ from test_fetch import Sender
 from sega_ros.avatar.store import AvatarStore
 from sega_ros.errors import ErrorCode
 from sega_ros.msg import AvatarList
-from sega_ros.nodes import avatar_driver, qos
+from sega_ros.nodes import avatar_choice, qos
 from sega_ros.nodes.avatar_builder import AvatarBuilder
 from sega_ros.nodes.avatar_driver import AvatarDriver
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
@@ -46,7 +46,7 @@ def disk(tmp_path):
 
 
 def test_a_robot_fetches_when_its_full_disk_has_space_again(world, tmp_path, plain_avatar, disk, monkeypatch):
-    monkeypatch.setattr(avatar_driver, 'RETRY', 0.3)
+    monkeypatch.setattr(avatar_choice, 'RETRY', 0.3)
     folder, remount = disk
     store = AvatarStore(tmp_path / 'operator')
     store.save('ann', plain_avatar)
@@ -58,7 +58,7 @@ def test_a_robot_fetches_when_its_full_disk_has_space_again(world, tmp_path, pla
     level, words, _ = world.wait(lambda: (r := world.reason(node)) and 'disk is full' in r[1] and r, 'the full disk')
     assert level == 2 and 'free some space' in words
     remount('size=32m')
-    world.wait(lambda: node._puppet is not None, 'the avatar', 60)
+    world.wait(lambda: node.puppet is not None, 'the avatar', 60)
     assert AvatarStore(folder).sha256('ann') == store.sha256('ann')
     world.wait(lambda: 'disk' not in world.reason(node)[1], 'better health')
 
@@ -84,7 +84,7 @@ def test_a_directory_that_is_deleted_and_made_again(world, tmp_path, plain_avata
     driver = active(world.add(AvatarDriver, {'avatar_dir': str(folder), 'width': 64, 'height': 48}))
     images, camera = world.collect(Image, 'avatar/image', qos.newest()), Camera(world, size=(120, 160))
     lists = world.collect(AvatarList, 'avatars', qos.latched())
-    world.wait(lambda: driver._puppet is not None, 'the avatar', 60)
+    world.wait(lambda: driver.puppet is not None, 'the avatar', 60)
 
     def drawn():
         images.clear()
@@ -96,5 +96,5 @@ def test_a_directory_that_is_deleted_and_made_again(world, tmp_path, plain_avata
     assert world.reason(builder)[0] == 0
     drawn()
     AvatarStore(folder).save('bob', replace(plain_avatar, background=np.float32([0, 1, 0])))
-    world.wait(lambda: driver._puppet.record.avatar_id == 'bob', 'the new avatar', 60)
+    world.wait(lambda: driver.puppet.record.avatar_id == 'bob', 'the new avatar', 60)
     drawn()

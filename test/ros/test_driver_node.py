@@ -129,7 +129,7 @@ def test_new_and_changed_avatars_are_loaded(world, rig):
     announce(record('ann'), record('bob', created_ns=2))
     rig.loaded('bob')
     announce(record('ann'), record('bob', created_ns=3, sha='1' * 64))
-    world.wait(lambda: rig.node._puppet.record.created_ns == 3, 'the changed avatar')
+    world.wait(lambda: rig.node.puppet.record.created_ns == 3, 'the changed avatar')
     assert image_message_to_rgb(rig.frame(1))[0, 1, 0] == 3
 
 

@@ -201,7 +201,7 @@ def test_messages_render_the_same_bytes(world, avatar, driver_core, driving_fram
     images, expressions = world.collect(Image, 'avatar/image', 20), world.collect(FlameExpression, 'expression', 20)
     start(camera_driver)
     camera = Camera(world)
-    world.wait(lambda: camera_driver._puppet and camera.publisher.get_subscription_count(), 'the driver', 60.0)
+    world.wait(lambda: camera_driver.puppet and camera.publisher.get_subscription_count(), 'the driver', 60.0)
     world.wait(lambda: camera_driver._outputs.images_wanted and camera_driver._outputs.expressions_wanted, 'listeners')
     shown = drive(world, camera, camera_driver, images, driving_frames)
     world.wait(lambda: len(expressions) == len(shown), 'expressions')
@@ -213,7 +213,7 @@ def test_messages_render_the_same_bytes(world, avatar, driver_core, driving_fram
     robot_images = world.collect(Image, 'robot/avatar/image', 20)
     start(robot)
     publisher = world.helper.create_publisher(FlameExpression, 'robot/expression', qos.expression())
-    world.wait(lambda: robot._puppet and publisher.get_subscription_count() and robot._outputs.images_wanted, 'robot',
+    world.wait(lambda: robot.puppet and publisher.get_subscription_count() and robot._outputs.images_wanted, 'robot',
                60.0)
     for sent, local in zip(expressions, shown, strict=True):
         publisher.publish(deserialize_message(serialize_message(sent), FlameExpression))
@@ -228,7 +228,7 @@ def test_view_input_has_the_size_of_the_camera(world, avatar, driver_core, drivi
     node = start(world.add(AvatarDriver, {'avatar_id': avatar, 'view': 'input'}, core=lambda _: driver_core))
     images = world.collect(Image, 'avatar/image', 20)
     camera = Camera(world)
-    world.wait(lambda: node._puppet and camera.publisher.get_subscription_count() and node._outputs.images_wanted,
+    world.wait(lambda: node.puppet and camera.publisher.get_subscription_count() and node._outputs.images_wanted,
                'the driver', 60.0)
     found, = drive(world, camera, node, images, [driving_frames[0][60:420, 40:480]])
     assert (found.height, found.width) == (360, 440)
@@ -236,7 +236,7 @@ def test_view_input_has_the_size_of_the_camera(world, avatar, driver_core, drivi
 
 def test_damaged_and_missing_avatars(world, builder, avatar, driver_core, directory):
     node = start(world.add(AvatarDriver, core=lambda _: driver_core))
-    world.wait(lambda: node._puppet, 'the driver', 60.0)
+    world.wait(lambda: node.puppet, 'the driver', 60.0)
     whole = (directory / f'{avatar}.safetensors').read_bytes()
     try:
         (directory / 'half.safetensors').write_bytes(whole[:len(whole) // 2])
@@ -252,7 +252,7 @@ def test_damaged_and_missing_avatars(world, builder, avatar, driver_core, direct
     finally:
         for name in ('half', 'junk', 'foreign'):
             (directory / f'{name}.safetensors').unlink()
-    assert node._puppet.record.avatar_id == avatar
+    assert node.puppet.record.avatar_id == avatar
 
 
 # --- sudden death and a full disk -----------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ def robot(world, tmp_path):
 
 
 def driven(world, robot):
-    return world.wait(lambda: (p := robot._puppet) and p.record.avatar_id == 'ann' and p, 'the avatar', 60)
+    return world.wait(lambda: (p := robot.puppet) and p.record.avatar_id == 'ann' and p, 'the avatar', 60)
 
 
 def test_an_avatar_is_fetched_and_driven(world, tmp_path, sender, robot):
@@ -83,7 +83,7 @@ def test_an_avatar_is_fetched_and_driven(world, tmp_path, sender, robot):
     picture = image_message_to_rgb(world.wait(lambda: images, 'a picture')[0])
     assert picture.shape == (48, 64, 3) and np.ptp(picture) > 20
     sender.list()  # what is here is not fetched again
-    world.wait(lambda: robot._fetch.state == '', 'rest')
+    world.wait(lambda: robot._avatars.fetching == '', 'rest')
     assert len(sender.asked) == -(-sender.store.info('ann').size // fetch.PART)
 
 
@@ -104,8 +104,8 @@ def test_it_goes_on_after_the_other_machine_was_away(world, sender, robot, monke
     sender.list()
     world.wait(enough.is_set, 'some parts', 20)
     sender.stop()
-    world.wait(lambda: 'fetching' in robot._fetch.state, 'a fetch that waits')
-    assert robot._puppet is None
+    world.wait(lambda: 'fetching' in robot._avatars.fetching, 'a fetch that waits')
+    assert robot.puppet is None
     sender.serve()
     driven(world, robot)
     assert sender.asked == sorted(sender.asked) and sender.asked[0] == 0
@@ -117,8 +117,26 @@ def test_a_newer_version_takes_its_place(world, tmp_path, sender, robot, plain_a
     first = driven(world, robot)
     sender.store.save('ann', replace(plain_avatar, background=np.array([0, 0, 1], np.float32)), replace=True)
     sender.list()
-    world.wait(lambda: robot._puppet is not first, 'the new version', 60)
-    assert robot._puppet.record.sha256 == sender.store.sha256('ann')
+    world.wait(lambda: robot.puppet is not first, 'the new version', 60)
+    assert robot.puppet.record.sha256 == sender.store.sha256('ann')
+
+
+def test_a_restarted_robot_shows_what_it_has_while_it_fetches(world, tmp_path, sender, robot, plain_avatar):
+    sender.serve()
+    sender.list()
+    old = driven(world, robot).record.sha256
+    sender.stop()  # from now on the other machine lists, but does not answer
+    robot.trigger_deactivate()
+    robot.trigger_cleanup()
+    sender.store.save('ann', replace(plain_avatar, background=np.array([0, 0, 1], np.float32)), replace=True)
+    sender.list()
+    assert robot.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    world.wait(lambda: robot._avatars.has_list, 'the list')
+    assert robot.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    world.wait(lambda: 'fetching' in robot._avatars.fetching, 'a fetch that waits', 20)
+    assert robot.puppet.record.sha256 == old
+    sender.serve()
+    world.wait(lambda: robot.puppet.record.sha256 == sender.store.sha256('ann'), 'the new version', 60)
 
 
 @pytest.mark.parametrize(('changes', 'words'), [
@@ -128,7 +146,7 @@ def test_lists_that_make_no_sense_change_nothing(world, tmp_path, sender, robot,
     sender.serve()
     sender.list(**changes)
     world.wait(lambda: (r := world.reason(robot)) and words in r[1], 'diagnostics', 20)
-    assert sender.asked == [] and robot._puppet is None and not (tmp_path / 'ann.safetensors').exists()
+    assert sender.asked == [] and robot.puppet is None and not (tmp_path / 'ann.safetensors').exists()
 
 
 def test_nothing_is_fetched_when_that_is_not_wanted(world, sender, tmp_path):
@@ -137,5 +155,5 @@ def test_nothing_is_fetched_when_that_is_not_wanted(world, sender, tmp_path):
     node.trigger_activate()
     sender.serve()
     sender.list()
-    world.wait(lambda: node._avatar_problem, 'the refusal')
-    assert sender.asked == [] and "no avatar 'ann'" in node._avatar_problem
+    world.wait(lambda: node._avatars.problem, 'the refusal')
+    assert sender.asked == [] and "no avatar 'ann'" in node._avatars.problem

@@ -35,7 +35,7 @@ class Robot:
         assert self.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
         self.images = world.collect(Image, 'avatar/image', 20)
         self._publisher = world.helper.create_publisher(FlameExpression, 'expression', qos.expression())
-        world.wait(lambda: self.node._puppet and self.node._outputs.images_wanted, 'the avatar')
+        world.wait(lambda: self.node.puppet and self.node._outputs.images_wanted, 'the avatar')
         world.wait(self._publisher.get_subscription_count, 'the subscription')
         self.sent, self._stop = 0, threading.Event()
         self._thread = threading.Thread(target=self._send, daemon=True)

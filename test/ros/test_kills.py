@@ -41,8 +41,8 @@ class Process:
 
     def __init__(self, world, script, directory, *arguments):
         self.world, self.name, self.store = world, script, AvatarStore(directory)
-        self._command = [sys.executable, str(ROOT / 'scripts' / script), '--ros-args', '-p', f'avatar_dir:={directory}',
-                         *arguments]
+        self._command = [sys.executable, '-X', 'faulthandler', str(ROOT / 'scripts' / script), '--ros-args',
+                         '-p', f'avatar_dir:={directory}', *arguments]
         self.process = None
 
     def start(self):
@@ -224,7 +224,8 @@ def test_killed_at_any_moment(robot, astronaut):
                          f'diagnostics {robot.said_by(victim)}')
             print('not back, started once more:', stuck[-1])
             if victim.process.poll() is None:
-                victim.kill()
+                victim.process.send_signal(signal.SIGABRT)  # tells where every thread is
+                victim.process.wait()
             start = time.monotonic()
             victim.start()
             robot.check(victim)

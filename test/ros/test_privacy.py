@@ -99,7 +99,7 @@ def test_creation_driving_and_fetching(world, heard, tmp_path, photo, astronaut)
         compressed_image=jpeg, avatar_id='ann', consent=CONSENT, replace=True), 120)
     assert answer.success and answer.avatar.consent == CONSENT, answer.message
     robot = active(world, AvatarDriver, {'avatar_dir': str(tmp_path / 'robot'), 'avatar_id': 'ann', 'view': 'input'})
-    world.wait(lambda: robot._puppet, 'the fetched avatar', 120)
+    world.wait(lambda: robot.puppet, 'the fetched avatar', 120)
     expressions = world.collect(FlameExpression, 'expression', qos.expression())
     camera = Camera(world)
     world.wait(lambda: camera.send(message=rgb_to_image_message(astronaut, stamp=ns_to_stamp(0), frame_id='cam')) and [

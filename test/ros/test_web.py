@@ -114,7 +114,7 @@ def test_the_driver_draws_nothing_until_a_browser_looks(world, monkeypatch):
     driver = world.add(AvatarDriver, {'width': 64, 'height': 32}, core=lambda _: core)
     assert driver.trigger_configure() == driver.trigger_activate() == TransitionCallbackReturn.SUCCESS
     camera = Camera(world)
-    world.wait(lambda: camera.publisher.get_subscription_count() and driver._puppet, 'the driver')
+    world.wait(lambda: camera.publisher.get_subscription_count() and driver.puppet, 'the driver')
 
     def left_alone():
         """Send an image; whether nothing was made of it."""
