@@ -30,13 +30,14 @@ from sega_ros.nodes import qos
 from sega_ros.nodes.answers import answer, shorten
 from sega_ros.nodes.builder_client import STORE_PARAMETER
 from sega_ros.nodes.convert import compressed_message_to_rgb, image_message_to_rgb, rgb_to_jpeg_message
-from sega_ros.nodes.core import AvatarRecord, Builder, Progress, SegaBuilder
+from sega_ros.nodes.core import AvatarRecord, Builder, Progress
 from sega_ros.nodes.diagnostics import ERROR, OK, WARN, Diagnostics, Status
 from sega_ros.nodes.jobs import OneJob
 from sega_ros.nodes.limits import BuilderLimits, store_limit, within
 from sega_ros.nodes.managed import SERVICE_THREADS, ManagedNode, run_node
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.records import record_to_message, records_to_message
+from sega_ros.nodes.sega_core import SegaBuilder
 from sega_ros.srv import CreateAvatar, DeleteAvatar, GetAvatar, ListAvatars
 
 QUALITIES = ('preview', 'standard', 'high')  # index: the QUALITY_ constants of the service

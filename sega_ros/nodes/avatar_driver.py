@@ -21,7 +21,7 @@ from sega_ros.msg import FlameExpression
 from sega_ros.nodes.answers import answer
 from sega_ros.nodes.avatar_choice import AvatarChoice
 from sega_ros.nodes.calibration import Calibration, calibration_duration
-from sega_ros.nodes.core import Driver, Puppet, SegaDriver, ViewRequest
+from sega_ros.nodes.core import Driver, Puppet, ViewRequest
 from sega_ros.nodes.diagnostics import WARN, Diagnostics, Status
 from sega_ros.nodes.health import DriverState, driver_health
 from sega_ros.nodes.hri import HriMirror
@@ -32,6 +32,7 @@ from sega_ros.nodes.managed import ManagedNode, in_thread, run_node
 from sega_ros.nodes.outputs import Outputs
 from sega_ros.nodes.parameters import Parameters
 from sega_ros.nodes.records import record_to_message
+from sega_ros.nodes.sega_core import SegaDriver
 from sega_ros.nodes.statistics import FrameStatistics
 from sega_ros.srv import Calibrate, SelectAvatar
 from sega_ros.types import FlameExpression as Expression

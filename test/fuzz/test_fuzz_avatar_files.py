@@ -19,8 +19,8 @@ from sega_ros.avatar.receive import IncomingAvatar
 from sega_ros.avatar.store import MAX_AVATAR_BYTES, AvatarStore
 from sega_ros.errors import AvatarDamagedError, SegaError
 from sega_ros.io.tensors import _digest
-from sega_ros.nodes.core import _records
 from sega_ros.nodes.records import records_to_message
+from sega_ros.nodes.sega_core import stored_records
 
 EXTREMES = [np.nan, np.inf, -np.inf, 0.0, -1.0, 1e-30, 65504.0, -65504.0, 3e38, 1e300, 255, -128, 2**31, 2**62]
 TYPES = ['f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', '?']
@@ -53,7 +53,7 @@ def try_out(place, head, data):
     store.directory.mkdir(exist_ok=True)
     with only_writes_in(place):
         store.path('bad').write_bytes(data)
-        for record in records_to_message(_records(store), Time()).avatars:
+        for record in records_to_message(stored_records(store), Time()).avatars:
             assert record.id in ('bad', 'good')
         for entry in store.damaged():
             check_error(AvatarDamagedError(entry.reason))
@@ -64,7 +64,7 @@ def try_out(place, head, data):
                 expression = neutral_expression(head.n_expression, head.name, head.version)
                 picture, _ = refused(driver.render, expression, View(size=(24, 32)))
                 assert picture is None or picture.shape == (24, 32, 3)
-        assert 'good' in [r.avatar_id for r in _records(store)]
+        assert 'good' in [r.avatar_id for r in stored_records(store)]
     return avatar
 
 
@@ -196,7 +196,7 @@ def test_a_list_survives_a_file_that_states_nonsense(place, whole_avatar):
     for key, value in (('created_ns', 'x'), ('created_ns', -1), ('created_ns', 2**70), ('splats', -1), ('splats', 2**40),
                        ('photo_psnr', 1e300), ('head_model', '\ud800'), ('consent', 'a\0b'), ('quality', ['x'])):
         store.path('bad').write_bytes(sealed(tensors, metadata | {key: value}))
-        assert [r.avatar_id for r in _records(store)] == ['good'], key
+        assert [r.avatar_id for r in stored_records(store)] == ['good'], key
         assert key in store.damaged()[0].reason
         with pytest.raises(AvatarDamagedError, match=key):
             store.load('bad')

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sega_ros.avatar.store import AvatarStore
 from sega_ros.errors import CancelledError, SegaError
 from sega_ros.msg import AvatarInfo
-from sega_ros.nodes.core import SegaDriver
 from sega_ros.nodes.fetch import AvatarFetch
+from sega_ros.nodes.sega_core import SegaDriver
 from sega_ros.srv import GetAvatar
 
 

@@ -23,8 +23,8 @@ from sega_ros.nodes.avatar_builder import AvatarBuilder
 from sega_ros.nodes.avatar_driver import AvatarDriver as DriverNode
 from sega_ros.nodes.avatar_driver import make_core
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message, rgb_to_jpeg_message, stamp_to_ns
-from sega_ros.nodes.core import SegaBuilder, _record
 from sega_ros.nodes.expressions import expression_to_message
+from sega_ros.nodes.sega_core import SegaBuilder, stored_record
 from sega_ros.srv import Calibrate, CreateAvatar, DeleteAvatar, GetAvatar, ListAvatars, SelectAvatar
 
 STAMPS = st.builds(Time, sec=st.sampled_from([-2**31, -1, 0, 1, 1_700_000_000, 2**31 - 1]),
@@ -93,7 +93,7 @@ class PaintingBuilder(SegaBuilder):
     def create(self, image, avatar_id, *, quality, consent, replace, progress, cancelled, **options):
         assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         progress('fit', 0.5, image)
-        return _record(self.store, self.store.save(avatar_id, self.avatar, replace=replace)), ('a warning',)
+        return stored_record(self.store, self.store.save(avatar_id, self.avatar, replace=replace)), ('a warning',)
 
 
 @pytest.fixture(scope='module')

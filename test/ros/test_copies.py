@@ -12,7 +12,7 @@ from sega_ros.msg import AvatarInfo, AvatarList
 from sega_ros.nodes import qos
 from sega_ros.nodes.avatar_builder import AvatarBuilder
 from sega_ros.nodes.avatar_driver import AvatarDriver
-from sega_ros.nodes.core import SegaBuilder
+from sega_ros.nodes.sega_core import SegaBuilder
 from sega_ros.srv import DeleteAvatar, GetAvatar
 
 
