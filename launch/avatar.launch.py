@@ -9,25 +9,16 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable
 from launch.conditions import IfCondition
-from launch.events import matches_action
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import LifecycleNode, Node
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
-from lifecycle_msgs.msg import Transition
 
 SHARE = Path(get_package_share_directory('sega_ros'))
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 COMPRESSED = '/compressed'
+RESPAWN_DELAY = 2.0  # seconds
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
@@ -49,6 +40,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         'namespace': ('', 'Namespace of all nodes and topics'),
         'params_file': (str(SHARE / 'config' / 'avatar.yaml'), 'YAML with the parameters of the nodes'),
         'autostart': ('true', 'Configure and activate the nodes'),
+        'respawn': ('false', 'Start a node again that ended, whatever the reason'),
         'fastdds_profile': (str(SHARE / 'config' / 'fastdds.xml'),
                             f'Fast DDS profile with a large shared-memory segment; an existing {PROFILES} wins'),
     }
@@ -66,19 +58,6 @@ def given(context: LaunchContext, *names: str) -> dict[str, ParameterValue]:
     return {name: text_parameter(name) for name in names if LaunchConfiguration(name).perform(context)}
 
 
-def started(node: LifecycleNode) -> list:
-    """Return the actions that configure a node and then activate it."""
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
-
-    condition = IfCondition(LaunchConfiguration('autostart'))
-    activate = OnStateTransition(target_lifecycle_node=node, start_state='configuring', goal_state='inactive',
-                                 entities=[change(Transition.TRANSITION_ACTIVATE)])
-    configure = EmitEvent(condition=condition, event=ChangeState(
-        lifecycle_node_matcher=matches_action(node), transition_id=Transition.TRANSITION_CONFIGURE))
-    return [RegisterEventHandler(activate, condition=condition), configure]
-
-
 def web_port(context: LaunchContext) -> dict[str, int] | None:
     """Return the port of the browsers' page as parameter, empty for the node's own, or None where there is no page."""
     web = LaunchConfiguration('web').perform(context).lower()
@@ -94,6 +73,9 @@ def make_nodes(context: LaunchContext) -> list:
     camera, source = (LaunchConfiguration(name).perform(context) for name in ('camera', 'source'))
     common = {'namespace': LaunchConfiguration('namespace'), 'package': 'sega_ros', 'output': 'screen'}
     params_file = LaunchConfiguration('params_file')
+    again = {'respawn': IfCondition(LaunchConfiguration('respawn')).evaluate(context), 'respawn_delay': RESPAWN_DELAY}
+    # The nodes see to it themselves: a node that was started again is sent no second event.
+    autostart = {'autostart': IfCondition(LaunchConfiguration('autostart')).evaluate(context)}
     # Names of topics have no dots, names of clips have one.
     plays = source == 'camera' and (camera.isdigit() or '.' in camera)
     topic = 'image' if plays else camera.removesuffix(COMPRESSED)
@@ -102,27 +84,25 @@ def make_nodes(context: LaunchContext) -> list:
     # A robot has the operator's avatars, and no photos.
     creates = IfCondition(LaunchConfiguration('builder')).evaluate(context)
     builder = LifecycleNode(
-        name='avatar_builder', executable='avatar_builder', **common,
-        parameters=[params_file, given(context, 'photo', 'avatar_id', 'avatar_dir', 'quality', 'consent')])
+        name='avatar_builder', executable='avatar_builder', **common, **again,
+        parameters=[params_file, given(context, 'photo', 'avatar_id', 'avatar_dir', 'quality', 'consent'), autostart])
     avatar_id = given(context, 'avatar_id')
     if LaunchConfiguration('photo').perform(context) and not avatar_id:
         avatar_id = {'avatar_id': 'default'}
     draws = IfCondition(LaunchConfiguration('render')).evaluate(context)
     driver = LifecycleNode(  # a name of its own, as both ends may see each other's nodes
-        name='avatar_driver' if draws else 'avatar_tracker', executable='avatar_driver', **common,
+        name='avatar_driver' if draws else 'avatar_tracker', executable='avatar_driver', **common, **again,
         remappings=[('image', topic), ('image/compressed', topic + COMPRESSED)],
         parameters=[params_file, given(context, 'view', 'device', 'source', 'avatar_dir'), avatar_id,
-                    {'image_transport': transport, 'render': draws}])
-    actions = [driver, *started(driver)]
-    if creates:
-        actions = [builder, *started(builder), *actions]
+                    {'image_transport': transport, 'render': draws}, autostart])
+    actions = [builder, driver] if creates else [driver]
     if IfCondition(LaunchConfiguration('display')).evaluate(context):
         actions.append(Node(name='avatar_display', executable='avatar_display', **common, parameters=[params_file]))
     if (port := web_port(context)) is not None:
-        actions.append(Node(name='avatar_web', executable='avatar_web', **common, parameters=[params_file, port]))
+        actions.append(Node(name='avatar_web', executable='avatar_web', **common, **again, parameters=[params_file, port]))
     if plays:
         clip = camera if camera.isdigit() else str(Path(camera).expanduser())
-        actions.append(Node(name='image_source', executable='image_source', **common,
+        actions.append(Node(name='image_source', executable='image_source', **common, **again,
                             parameters=[params_file, {'source': ParameterValue(clip, value_type=str)}]))
     return actions
 

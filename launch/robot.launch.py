@@ -18,7 +18,9 @@ AVATAR = str(Path(__file__).resolve().parent / 'avatar.launch.py')
 
 def generate_launch_description() -> LaunchDescription:
     """Return the description that ros2 launch asks for."""
-    fixed = {'source': 'expression', 'builder': 'false', 'display': LaunchConfiguration('display')}
+    fixed = {'source': 'expression', 'builder': 'false', 'display': LaunchConfiguration('display'),
+             'respawn': LaunchConfiguration('respawn')}
     return LaunchDescription([
         DeclareLaunchArgument('display', default_value='true', description='Show the avatar full screen on this machine'),
+        DeclareLaunchArgument('respawn', default_value='true', description='Start a node again that ended, whatever the reason'),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(AVATAR), launch_arguments=fixed.items())])

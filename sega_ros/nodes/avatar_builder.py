@@ -63,6 +63,7 @@ class BuilderConfig:
     nice: int = option(10, 'How far creations stand back for other programs, as of the command nice', bounds=(0, 19),
                        read_only=True)
     threads: int = option(0, 'Threads of a creation; 0 leaves one core to other programs', bounds=(0, 256), read_only=True)
+    autostart: bool = option(False, 'Configure and activate when the process starts, without being told to', read_only=True)
     limits: BuilderLimits = field(default_factory=BuilderLimits)
 
 
@@ -107,6 +108,7 @@ class AvatarBuilder(ManagedNode):
         self._photo_problem = ''  # why there is no avatar of the `photo` parameter, which nobody gets an answer to
         self._damaged: Sequence[str] = ()
         self._diagnostics = Diagnostics(self, self.status, self.group)
+        self.autostart()
 
     # --- transitions ------------------------------------------------------------------------------------------------
 

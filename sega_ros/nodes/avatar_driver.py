@@ -86,6 +86,7 @@ class DriverConfig:
                               'later', bounds=(0.0, 10.0))
     hri: bool = option(False, 'Mirror the tracked face under /humans/faces (ROS4HRI); needs hri_msgs and source camera',
                        read_only=True)
+    autostart: bool = option(False, 'Configure and activate when the process starts, without being told to', read_only=True)
     idle: IdleConfig = field(default_factory=IdleConfig)
     limits: DriverLimits = field(default_factory=DriverLimits)
 
@@ -153,6 +154,7 @@ class AvatarDriver(ManagedNode):
         self._entities: list[tuple[Callable, object]] = []
         self.statistics = FrameStatistics()
         self._diagnostics = Diagnostics(self, self.status, self.group)
+        self.autostart()
 
     # --- transitions ------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
 from rclpy.context import Context
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, Node, TransitionCallbackReturn
@@ -58,6 +59,23 @@ class ManagedNode(Node):
         super().__init__(name, **kwargs)
         self.group = ReentrantCallbackGroup()
         self.active = False
+
+    def autostart(self) -> None:
+        """Where the parameter `autostart` says so, configure and activate as soon as the node is spun.
+
+        What starts a process again after a crash then need not know of lifecycles.
+        """
+        if not self.get_parameter('autostart').value:
+            return
+
+        def start() -> None:
+            self.destroy_timer(timer)
+            if self._state_machine.current_state[1] != 'unconfigured':  # somebody was faster
+                return
+            if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                self.trigger_activate()
+
+        timer = self.create_timer(0.0, start, self.group, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def configure(self) -> None:
         """Validate, load and create entities."""

@@ -1,5 +1,6 @@
 """avatar_driver on a small core: sources, drops, avatars that come and go, calibration, health."""
 
+import threading
 import time
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from sega_ros.errors import ErrorCode
+from sega_ros.errors import ConfigError, ErrorCode
 from sega_ros.msg import AvatarList, FlameExpression
 from sega_ros.nodes import qos
 from sega_ros.nodes.avatar_driver import AvatarDriver
@@ -347,6 +348,22 @@ def test_calibrate(world, rig):
     world.wait(lambda: (rig.frame(0), rig.node._input._calibration is None)[1], 'end')
     assert waiting().error_code == ErrorCode.NO_FACE
     assert rig.core.tracker.calibration, 'a failed calibration leaves the one before'
+
+
+def test_autostart(world):
+    """Without anybody's transitions; a node that can't be configured stays where it is."""
+    node = world.add(AvatarDriver, {'autostart': True}, core=lambda _: FakeDriver(record('ann')))
+    world.wait(lambda: node.active and node.puppet, 'the active node')
+    tried = threading.Event()
+
+    def broken(_):
+        tried.set()
+        raise ConfigError('no such head')
+
+    bad = world.add(AvatarDriver, {'autostart': True}, core=broken)
+    world.wait(tried.is_set, 'the attempt')
+    world.wait(lambda: bad._state_machine.current_state[1] == 'unconfigured', 'the first state')
+    assert not bad.active
 
 
 def test_inactive_driver_answers_and_can_return(world, rig):

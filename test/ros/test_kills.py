@@ -16,8 +16,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from lifecycle_msgs.msg import Transition
-from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.action import ActionClient
 from ros_support import Camera
 from sensor_msgs.msg import Image
@@ -42,16 +40,12 @@ class Process:
     def __init__(self, world, script, directory, *arguments):
         self.world, self.name, self.store = world, script, AvatarStore(directory)
         self._command = [sys.executable, '-X', 'faulthandler', str(ROOT / 'scripts' / script), '--ros-args',
-                         '-p', f'avatar_dir:={directory}', *arguments]
+                         '-p', 'autostart:=true', '-p', f'avatar_dir:={directory}', *arguments]
         self.process = None
 
     def start(self):
-        """Start it and take it to active."""
+        """Start it; it configures and activates itself, as under a launch file that starts nodes again."""
         self.process = subprocess.Popen(self._command, env={**os.environ, 'ROS_DOMAIN_ID': str(self.world.domain)})
-        self.call(GetState, f'{self.name}/get_state', GetState.Request())
-        for step in (Transition.TRANSITION_CONFIGURE, Transition.TRANSITION_ACTIVATE):
-            request = ChangeState.Request(transition=Transition(id=step))
-            assert self.world.call(ChangeState, f'{self.name}/change_state', request, 60).success
 
     def call(self, kind, name, request, timeout=60.0):
         """Call a service again and again until it answers."""

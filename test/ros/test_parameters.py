@@ -17,9 +17,9 @@ from sega_ros.nodes.image_source import ImageSource, SourceConfig
 
 # What a running node can't change: what it loaded, opened, or promised to others.
 FIXED = {
-    BuilderConfig: {'avatar_dir', 'head', 'nice', 'threads', 'limits.avatars', 'limits.store'},
+    BuilderConfig: {'avatar_dir', 'head', 'nice', 'threads', 'autostart', 'limits.avatars', 'limits.store'},
     DriverConfig: {'source', 'render', 'image_transport', 'avatar_dir', 'head', 'device', 'camera_frame_id', 'driver_identity',
-                   'avatar_frame_id', 'hri', 'limits.avatars', 'limits.store'},
+                   'avatar_frame_id', 'hri', 'autostart', 'limits.avatars', 'limits.store'},
     DisplayConfig: {'screen', 'fullscreen', 'width', 'height', 'rotation', 'vsync', 'standby'},
     SourceConfig: {'source', 'width', 'height', 'frame_id'},
     WebConfig: {'host', 'port', 'host_names', 'max_clients'},
