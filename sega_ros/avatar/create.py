@@ -47,6 +47,7 @@ class Quality:
 
 # Preview is feed-forward only, where there is a prior.
 QUALITIES = {'preview': Quality(192, 0, 0), 'standard': Quality(192, 10, 120), 'high': Quality(256, 40, 450)}
+ATLAS = (96, 512)
 _STEPS_WITHOUT_PRIOR = 25
 _BUST = 0.05  # share of the torso's motion from which a splat is part of the bust
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
@@ -60,7 +61,7 @@ _FIELDS = tuple(GaussianMap.__dataclass_fields__)
 def create_avatar(
     image: np.ndarray, *, head: HeadModel, embedding: LandmarkEmbedding, quality: str = 'standard',
     consent: str = 'not stated', bust: bool = True, lighting: str = 'photo', distilled: bool = False,
-    model: Sega | None = None, progress: Progress = lambda stage, share, preview: None,
+    model: Sega | None = None, atlas: int | None = None, progress: Progress = lambda stage, share, preview: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Avatar:
     """Make an avatar of one photo.
@@ -75,18 +76,21 @@ def create_avatar(
         lighting: 'photo' keeps the photo's light on the skin, 'neutral' puts a soft one from the front in its place.
         distilled: for small robots: see `distil`.
         model: networks (default: the shipped ones, where they fit the head model; without any, photo and mesh have to do).
+        atlas: texels of the UV atlas a side, 96 to 512 (default: the quality's); splats grow with its square.
         progress: called with the stage, the share of the whole job and, at times, a picture (uint8 RGB) of the avatar so far.
         cancelled: asked between steps; when it answers True the work stops.
 
     Raises:
         ImageError, NoFaceError, FaceTooSmallError, FaceProfileError, ImageBlurredError: the photo can't become an avatar.
-        RequestError: unknown quality or lighting.
+        RequestError: unknown quality or lighting, `atlas` out of range.
         CancelledError: `cancelled` said so.
     """
     if quality not in QUALITIES:
         raise RequestError(f'quality {quality!r}: wanted one of {", ".join(QUALITIES)}')
     if lighting not in LIGHTINGS:
         raise RequestError(f'lighting {lighting!r}: wanted one of {", ".join(LIGHTINGS)}')
+    if atlas is not None and not ATLAS[0] <= atlas <= ATLAS[1]:
+        raise RequestError(f'atlas: wanted {ATLAS[0]} to {ATLAS[1]} texels a side, found {atlas}')
     if len(consent) > MAX_CONSENT:
         raise RequestError(f'consent: wanted at most {MAX_CONSENT} characters, found {len(consent)}: shorten it')
     check_image(image)
@@ -119,7 +123,7 @@ def create_avatar(
     steps = work.steps if model else max(work.steps, _STEPS_WITHOUT_PRIOR)
     with _same_every_time():
         person = personal_avatar(
-            UvLayout.build(head, work.atlas), identity, fit.params, photo, camera, model=model,
+            UvLayout.build(head, atlas or work.atlas), identity, fit.params, photo, camera, model=model,
             config=PersonaliseConfig(decoder_steps=work.decoder_steps, steps=steps), bust=bust, lighting=lighting, report=report)
     report('bake', 0.96)
     avatar = person.avatar

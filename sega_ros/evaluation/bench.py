@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from sega_ros.io.files import atomic_write
 
 PARTS = ('path', 'stages', 'tracking', 'render', 'creation')
 SIZE = (512, 512)  # (H, W) of the photo that the performer's avatar is made of
+DENSE_ATLAS = 368  # texels a side of the avatar for the level with most splats
 _NO_ROS = 'not measured, as rclpy is not installed'
 
 
@@ -123,12 +124,15 @@ class _Bench:
         """The avatar that was given, or one of the synthetic performer."""
         if self._given is not None:
             return self._given
+        return self._of_performer()
+
+    def _of_performer(self, **options):
         from sega_ros.avatar.create import create_avatar
         from sega_ros.synthetic.performer import Performer
 
         photo = Performer(self._head, 0, size=SIZE).frame(0.0)[0]
         return create_avatar(photo, head=self._head, embedding=self._embedding, quality=self._config.quality,
-                             consent='a synthetic person')
+                             consent='a synthetic person', **options)
 
     @cached_property
     def _pictures(self):
@@ -153,11 +157,11 @@ class _Bench:
         from sega_ros.evaluation.bench_device import bench_device
         from sega_ros.evaluation.bench_stages import LEVELS, bench_stages
 
-        rows = bench_stages(self._avatar, self._head, self._embedding, self._pictures, frames=self._config.frames,
+        dense = None if self._given is not None else partial(self._of_performer, atlas=DENSE_ATLAS)
+        rows = bench_stages(self._avatar, self._head, self._embedding, self._pictures, frames=self._config.frames, dense=dense,
                             progress=progress)
-        own = rows[0].splats
-        self.notes += [f'Stages at {n:,} splats: not measured, as the avatar has {own:,}; part render draws a surface of so many.'
-                       for n in LEVELS if n > own]
+        most = max(row.splats for row in rows)
+        self.notes += [f'Stages at {n:,} splats: not measured, as the avatar has {most:,}.' for n in LEVELS if n > most]
         device = bench_device(self._avatar, self._head)
         if device is None:
             self.notes.append('GPU driver: not measured, as PyTorch sees no CUDA device.')

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from sega_ros.avatar.avatar import Avatar
 from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.evaluation.bench_path import FRAME_RATE
 from sega_ros.evaluation.bench_render import PHASES
@@ -74,22 +75,27 @@ class _Condition:
 
 def bench_stages(
     avatar, head, embedding, pictures: np.ndarray, *, frames: int, levels: Iterable[int] = LEVELS, sizes: Iterable[int] = SIZES,
-    threads: Iterable[int] = THREADS, busy: Iterable[int] = BUSY, progress: Callable[[float], None] = lambda share: None,
+    threads: Iterable[int] = THREADS, busy: Iterable[int] = BUSY, dense: Callable[[], Avatar] | None = None,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> list[StageTiming]:
     """Drive `avatar` with `frames` pictures under every condition; the avatar's own level of detail comes first.
 
-    `pictures`, `bench_path.performance`, are played there and back. `levels` are left out where the avatar has no more splats
-    than that. `progress` is called with the share done.
+    `pictures`, `bench_path.performance`, are played there and back. `levels` that the avatar has too few splats for are those
+    of the avatar that `dense` makes, or left out. `progress` is called with the share done.
     """
     keep_freed_memory()  # as the nodes do
+    levels, sizes, threads, busy, rows = tuple(levels), tuple(sizes), tuple(threads), tuple(busy), []
     with one_thread(), FaceTracker(head, embedding, identity=avatar.identity) as tracker:
         loop = _Loop(avatar, head, tracker, pictures)
-        own, rows = loop.splats, []
-        fewer = [n for n in levels if n < own]
+        own = loop.splats
+        more = [n for n in levels if n > own] if dense else []
         conditions = [_Condition(n, size, workers, others)
-                      for others, n, size, workers in product(busy, (own, *fewer), sizes, threads)]
+                      for counts in ((own, *(n for n in levels if n < own)), more)
+                      for others, n, size, workers in product(busy, counts, sizes, threads)]
         for k, condition in enumerate(conditions):
             progress(k / len(conditions))
+            if condition.splats > loop.splats and dense:
+                loop = _Loop(dense(), head, tracker, pictures)
             with busy_processes(condition.busy):
                 rows += loop.measure(condition, frames)
     return rows

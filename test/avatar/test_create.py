@@ -175,6 +175,11 @@ def test_too_long_a_consent_is_refused(head, astronaut):
         refused(astronaut, head, consent='x' * 257)
 
 
+def test_an_atlas_out_of_range_is_refused(head, astronaut):
+    with pytest.raises(RequestError, match='atlas: wanted 96 to 512 texels a side, found 4096'):
+        refused(astronaut, head, atlas=4096)
+
+
 @pytest.mark.parametrize('image', [np.zeros((0, 0, 3), np.uint8), np.zeros((9, 9), np.uint8), None])
 def test_no_picture(head, image):
     with pytest.raises(ImageError, match='photo: wanted uint8 RGB'):

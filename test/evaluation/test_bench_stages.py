@@ -113,6 +113,16 @@ def test_levels_of_detail_are_set(plain_avatar, head, embedding, pictures, monke
     assert rows[STAGES.index('VAE')].p50 == 0, 'an avatar without networks'
 
 
+def test_a_denser_avatar_has_the_levels_above(plain_avatar, head, embedding, pictures, monkeypatch):
+    chosen, made, many = [], [], replace(plain_avatar, metadata={})
+    monkeypatch.setattr(AvatarDriver, 'detail', property(lambda self: 9000 if self.avatar is many else 4000,
+                                                         lambda self, n: chosen.append((self.avatar is many, n))))
+    rows = bench_stages(plain_avatar, head, embedding, pictures, frames=1, levels=(1000, 7000), sizes=(48, 32), threads=(1,),
+                        busy=(0,), dense=lambda: made.append(1) or many)
+    assert made == [1] and chosen == [(False, 4000)] * 2 + [(False, 1000)] * 2 + [(True, 7000)] * 2
+    assert [r.splats for r in rows[:: len(STAGES)]] == [4000] * 2 + [1000] * 2 + [7000] * 2
+
+
 def test_busy_processes_run_and_end(monkeypatch):
     started = []
 
