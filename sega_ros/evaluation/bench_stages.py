@@ -168,7 +168,7 @@ def stage_timing(
 
 
 def driver_and_vae(avatar, head) -> tuple[AvatarDriver, Callable | None]:
-    """Make a driver, and its graph once more with the displacement as the only result: what that doesn't need is gone."""
+    """Make a driver, and the part of its graph that makes the displacement."""
     made: list[tuple[nn.Module, torch.Tensor]] = []
     capture = frame_decoder.captured
 
@@ -181,7 +181,7 @@ def driver_and_vae(avatar, head) -> tuple[AvatarDriver, Callable | None]:
     if not made:  # an avatar without a dynamic branch
         return driver, None
     module, example = made[-1]
-    return driver, torch.jit.freeze(capture(_Displacement(module).eval(), example))  # which drops what its result does not need
+    return driver, capture(_Displacement(module).eval(), example)
 
 
 class _Displacement(nn.Module):
@@ -193,8 +193,7 @@ class _Displacement(nn.Module):
 
     def forward(self, offsets: torch.Tensor) -> torch.Tensor:
         """Displacement [3, 48, 48] of offsets [1, 3, 48, 48], metres."""
-        _, _, displacement = self.both(offsets)
-        return displacement
+        return self.both.displacement(self.both.encoder(offsets))
 
 
 def image_message(image: np.ndarray) -> array.array:

@@ -1,5 +1,7 @@
 """The dynamic branch of one avatar while it is driven: posed mesh -> expression feature -> Gaussians of face, mouth and eyes."""
 
+import copy
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -179,14 +181,52 @@ def fast_branch(branch: Branch, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
 
 
 def captured(module: nn.Module, example: Tensor) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    """`module` as a graph that runs without Python.
+    """`module` as a graph that runs without Python, with the weights that it has now.
 
-    TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a robot need not have. The graph is
-    not frozen: that is no faster, and PyTorch never lets go of the weights of a frozen one.
+    Modules that differ in nothing but their weights share one graph, whose inputs these are: PyTorch never lets go of a graph,
+    nor of what is a constant in it. TorchScript is deprecated, but what is to replace it compiles with a C++ compiler, which a
+    robot need not have.
     """
+    values = tuple(tensor.detach() for _, _, tensor in _tensors(module))
+    key = (_structure(module), *((v.dtype, v.shape, v.stride()) for v in values))
+    with _capturing:
+        graph = _graphs.get(key)
+        if graph is None:
+            graph = _graphs[key] = _traced(copy.deepcopy(module), example, values)
+    return lambda x: graph(x, *values)
+
+
+_graphs: dict[tuple, Callable] = {}
+_capturing = threading.Lock()
+
+
+def _traced(module: nn.Module, example: Tensor, values: tuple[Tensor, ...]) -> Callable:
+    """A graph that takes an example's like and the tensors of `module`, which is of no use afterwards."""
+    places = [(part, name) for part, name, _ in _tensors(module)]
+    for part, name in places:
+        part._parameters.pop(name, None)  # else nothing but a parameter may take its place
+
+    def forward(x: Tensor, *tensors: Tensor):
+        for (part, name), tensor in zip(places, tensors, strict=True):
+            setattr(part, name, tensor)
+        return module(x)
+
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter('ignore', DeprecationWarning)
-        return torch.jit.trace(module, example, check_trace=False)
+        return torch.jit.trace(forward, (example, *values), check_trace=False)
+
+
+def _tensors(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Parameters and buffers: the part of `module` that has them, their names there, and they themselves."""
+    return [(part, name, tensor) for part in module.modules()
+            for name, tensor in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))]
+
+
+def _structure(module: nn.Module) -> str:
+    """What a module's graph depends on, besides the shapes of its tensors: its parts, and their numbers and types."""
+    numbers = [(name, sorted((k, str(v)) for k, v in vars(part).items() if isinstance(v, bool | int | float | str | torch.dtype)))
+               for name, part in module.named_modules()]
+    return f'{type(module).__qualname__} {module} {numbers}'
 
 
 class FastEncoder(nn.Module):
@@ -241,9 +281,8 @@ class _FastBranch(nn.Module):
             Raw maps [96, 96, 23] float32 without the decoder's images of change, how much of each of these comes to them [8],
             and the displacement [3, 48, 48], metres.
         """
-        feature, offsets = self.encoder(offsets), (UNIT * offsets).to(self.dtype)
-        x = self.shuffle(self.shift(self.up(self.first(feature).to(self.dtype)))).float()
-        displacement = self.limit * torch.tanh(x / (UNIT * self.limit))
+        feature = self.encoder(offsets)
+        displacement, offsets = self.displacement(feature), (UNIT * offsets).to(self.dtype)
 
         scale, shift = self.expression(feature)[..., None, None].to(self.dtype).chunk(2, 1)
         x = self.enter(offsets).add_(self.entered)  # w at 48
@@ -253,7 +292,12 @@ class _FastBranch(nn.Module):
         x = F.silu(F.pixel_shuffle(self.rise(x), 2), inplace=True)  # v at 96
         x = F.silu(self.fine(x).add_(self.refined), inplace=True)
         maps = self.to_maps(x)[0].permute(1, 2, 0).float().contiguous()
-        return maps, self.linear(feature)[0], displacement[0]
+        return maps, self.linear(feature)[0], displacement
+
+    def displacement(self, feature: Tensor) -> Tensor:
+        """Displacement [3, 48, 48], metres, of an expression feature [1, latent]."""
+        x = self.shuffle(self.shift(self.up(self.first(feature).to(self.dtype)))).float()
+        return self.limit * torch.tanh(x / (UNIT * self.limit))[0]
 
 
 def _part(layer: nn.Conv2d, outputs: slice, inputs: slice, *, bias: bool = True) -> nn.Conv2d:

@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from sega_ros.avatar.store import AvatarStore
 from sega_ros.head.skinning import Poser
+from sega_ros.models import frame_decoder
 from sega_ros.models.base import FRAME_GROWTH, at_texels, in_units, raw_units
 from sega_ros.models.frame_decoder import Branch, DecodedTexels, FrameDecoder
 from sega_ros.models.frame_kernel import finish_maps
@@ -29,8 +32,6 @@ def model():
     for p in (*model.dynamic.to_maps.parameters(), model.dynamic.basis):
         p.add_(0.3 * torch.randn_like(p))
     return model
-
-
 
 
 def decoded(head, layout, model, dtype, vertices, rest):
@@ -117,3 +118,50 @@ print(process_memory(os.getpid()) - before)
 """
     found = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout
     assert float(found) < 20, 'sixteen of 4.7 MB each'
+
+
+def test_drivers_that_are_gone_hold_no_memory(tmp_path, plain_avatar, model):
+    """A node loads avatar after avatar for weeks: 40 of them, with the graphs of their networks, leave nothing behind."""
+    code = """
+import gc
+import os
+import sys
+from pathlib import Path
+
+from sega_ros.avatar.drive import AvatarDriver, View
+from sega_ros.avatar.store import AvatarStore
+from sega_ros.head import load_head
+from sega_ros.io.memory import keep_freed_memory, process_memory, release_freed_memory
+
+keep_freed_memory()
+head, avatar = load_head(), AvatarStore(Path(sys.argv[1])).load('ann')
+for k in range(48):
+    driver = AvatarDriver(avatar, head)
+    for _ in range(3):
+        driver.render(driver.neutral(), View('frontal', (64, 64)))
+    if k in (7, 47):
+        gc.collect()
+        release_freed_memory()
+        print(process_memory(os.getpid()))
+"""
+    config = model.config.static
+    branch = Branch.of_model(model, torch.randn(1, config.features, 48, 48), torch.randn(1, config.fine_features, 96, 96))
+    AvatarStore(tmp_path).save('ann', replace(plain_avatar, branch=branch))
+    run = [sys.executable, '-c', code, str(tmp_path)]
+    before, after = map(float, subprocess.run(run, capture_output=True, text=True, check=True).stdout.split())
+    assert after - before < 10, 'a constant in each graph made 100 MB'
+
+
+def test_modules_that_differ_in_weights_share_a_graph_and_keep_their_own():
+    def make(width, seed):
+        torch.manual_seed(seed)
+        return torch.nn.Sequential(torch.nn.Conv2d(2, width, 3), torch.nn.BatchNorm2d(width)).eval().requires_grad_(False)
+
+    example = torch.randn(1, 2, 8, 8)
+    modules = [make(4, 0), make(4, 1), make(5, 2)]
+    before = len(frame_decoder._graphs)
+    runs = [frame_decoder.captured(module, example) for module in modules]
+    assert len(frame_decoder._graphs) == before + 2
+    with torch.inference_mode():
+        for module, run in zip(modules, runs, strict=True):
+            torch.testing.assert_close(run(example), module(example))
