@@ -93,7 +93,7 @@ class DeviceDriver(AvatarDriver):
         """What a frame is made of, in the order in which `_Frame` takes it."""
         params, whole = expression.params, self._whole
         coefficients, joints = self._poser.numbers(self._bent(params, torso), turn=torso, pivot=self._neck)
-        return [coefficients, joints, lid_closure(params.eyelids, whole.closure), np.array([whole.residual_share(eye)]),
+        return [coefficients, joints, lid_closure(params.eyelids, whole.closure), whole.residual_shares(eye),
                 torso - np.eye(3), rotmat_to_unitquat(torso), eye]
 
     @torch.no_grad()
@@ -129,15 +129,20 @@ class _Varying:
 
     plain: Tensor  # [N, ...]
     residual: Tensor | None  # None: 0
+    share: Tensor  # [N] or [1] int64, which of the two shares is shown
 
     @classmethod
     def of(cls, values: Values, device: torch.device) -> '_Varying':
         plain, residual = (_there(np.float32(a.T), device) for a in (values.plain, values.residual))
-        return cls(plain, residual if values.residual.any() else None)
+        share = _there(np.atleast_1d(np.int64(values.share)), device)
+        return cls(plain, residual if values.residual.any() else None, share)
 
-    def at(self, share: Tensor) -> Tensor:
-        """Return the values with `share` [1] of the residual."""
-        return self.plain if self.residual is None else self.residual * share + self.plain
+    def at(self, shares: Tensor) -> Tensor:
+        """Return the values with `shares` [2] of the residual: on the face, and elsewhere."""
+        if self.residual is None:
+            return self.plain
+        share = shares[self.share]
+        return self.residual * (share if self.residual.dim() == 1 else share[:, None]) + self.plain
 
 
 @dataclass(frozen=True)
@@ -172,17 +177,17 @@ class _Frame:
     shell_opacities: _Varying  # [N]
     shell_colors: _Varying  # [N, 3]
 
-    def __call__(self, coefficients: Tensor, joints: Tensor, closure: Tensor, share: Tensor, turn: Tensor, quat: Tensor,
+    def __call__(self, coefficients: Tensor, joints: Tensor, closure: Tensor, shares: Tensor, turn: Tensor, quat: Tensor,
                  eye: Tensor) -> Splats:
         """Take the parts of `DeviceDriver._numbers`, each flat."""
         vertices = self.poser(coefficients, joints.view(5, 3, 4))
-        local = self.local.at(share)
+        local = self.local.at(shares)
         if self.decoder is None:
-            local = self.lids.apply(local, closure, share)
+            local = self.lids.apply(local, closure, shares[:1])
         else:
-            start = self.lids.apply(self.start.at(share), closure, share)
+            start = self.lids.apply(self.start.at(shares), closure, shares[:1])
             local = local.index_copy(0, self.decoded, self.decoder(vertices, start))
-        shell = self.shell(self.shell_opacities.at(share), self.shell_colors.at(share), turn.view(3, 3), quat, eye)
+        shell = self.shell(self.shell_opacities.at(shares), self.shell_colors.at(shares), turn.view(3, 3), quat, eye)
         return Splats.cat([self.binder(vertices, local, eye), shell])
 
 

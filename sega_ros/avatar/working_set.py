@@ -18,9 +18,11 @@ from sega_ros.models.frame_decoder import DecodedTexels, FrameDecoder
 from sega_ros.models.shell_kernel import place_shell
 from sega_ros.types import GaussianMap, Region, Splats
 
-# Degrees between the view's direction and the photo's up to which the photo's residual shows in full, and from which it is gone:
-# measured on held-out people, it gains within 15 degrees, and loses ever more beyond 25.
-NEAR, FAR = 15.0, 40.0
+# Degrees between the view's direction and the photo's up to which the photo's residual shows in full, and from which it is gone.
+# Measured on held-out people: on the face it gains up to 30 degrees; hair, ears and neck are shaped less surely, and what makes
+# them fit the photo loses from 10 degrees on.
+FACE_FADE, REST_FADE = (15.0, 40.0), (8.0, 24.0)
+_FACE = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.NECK)
 _SHARES = 32  # steps in between
 # Where few texels carry what people look at.
 _IMPORTANCE = {Region.EYES: 4.0, Region.EYELIDS: 4.0, Region.TEETH: 4.0, Region.MOUTH: 2.0, Region.FACE: 1.5}
@@ -35,10 +37,12 @@ class Values:
 
     plain: np.ndarray
     residual: np.ndarray
+    share: np.ndarray | int = 0  # [N] which of `residual_shares` is shown, or one for all
 
     def of(self, index: np.ndarray) -> 'Values':
         """Copies for some of the splats."""
-        return Values(*(np.ascontiguousarray(a[..., index]) for a in (self.plain, self.residual)))
+        share = self.share if isinstance(self.share, int) else self.share[index]
+        return Values(*(np.ascontiguousarray(a[..., index]) for a in (self.plain, self.residual)), share)
 
 
 class WholeAvatar:
@@ -55,8 +59,10 @@ class WholeAvatar:
         if avatar.residual is not None:
             raw_residual = _rows(avatar.residual.maps, table)
             with_residual = activate(added(maps, avatar.residual.maps), table).T
-        self.raw = Values(raw, raw_residual)  # [14, T] before activation
-        self.local = Values(local, with_residual - local)  # [14, T] after it
+        region = head.face_region[atlas.face[table.rows, table.cols]]
+        rest_of_head = (~np.isin(region, _FACE)).astype(np.int64)
+        self.raw = Values(raw, raw_residual, rest_of_head)  # [14, T] before activation
+        self.local = Values(local, with_residual - local, rest_of_head)  # [14, T] after it
         decoded = atlas.dynamic[table.rows, table.cols] | all_dynamic
         self.decoded = decoded & (avatar.branch is not None)  # [T] what the dynamic decoder writes
         self.xy = ((np.stack([table.cols, table.rows], -1) + 0.5) * 2 / avatar.atlas_size - 1).astype(np.float32)  # [T, 2]
@@ -64,7 +70,6 @@ class WholeAvatar:
         self.shut = avatar.closed_lids[table.rows, table.cols].T.astype(np.float32)  # [3, T] colours around shut eyes
         self.side = np.where(self.shut.any(0), np.where(points[:, 0] > 0, 0, 1), -1)  # [T] left eye, right eye, neither
         self.closure = np.zeros(2) if avatar.identity.eyelids is None else avatar.identity.eyelids  # on the photo
-        region = head.face_region[atlas.face[table.rows, table.cols]]
         importance = np.array([_IMPORTANCE.get(r, 1.0) for r in Region])[region]
         self.thinning = Thinning(np.where(_at_seams(table, avatar.atlas_size), np.maximum(importance, _SEAM), importance))
         self._points = np.concatenate([points, region[:, None]], 1)  # neighbours lie close, and are of the same kind
@@ -73,7 +78,7 @@ class WholeAvatar:
         more = {} if residual is None else {'opacities': residual.shell_opacities, 'colors': residual.shell_colors}
         # The last axis is that of the splats, as above.
         fields = {k: np.array(getattr(shell.splats, k).numpy().T, np.float32) for k in _SPLATS}
-        self.shell = {k: Values(v, more[k].T if k in more else np.zeros_like(v)) for k, v in fields.items()}
+        self.shell = {k: Values(v, more[k].T if k in more else np.zeros_like(v), 1) for k, v in fields.items()}
         self.shell_pose = tuple(np.ascontiguousarray(a, np.float32) for a in (shell.normals, shell.fade, shell.torso))
         # Large ones are few already: what lies behind the outline, where nothing else covers for them.
         area = np.sort(fields['scales'], 0)[1:].prod(0)
@@ -85,11 +90,12 @@ class WholeAvatar:
     def __len__(self) -> int:
         return len(self.table) + len(self.shell_pose[0])
 
-    def residual_share(self, eye: np.ndarray) -> float:
-        """Share of the photo's residual that a camera at `eye` [3] (head frame) shows."""
+    def residual_shares(self, eye: np.ndarray) -> np.ndarray:
+        """Shares [2] of the photo's residual that a camera at `eye` [3] (head frame) shows: on the face, and elsewhere."""
         way = eye - self.middle
         angle = np.degrees(np.arccos(np.clip(way @ self._way / np.linalg.norm(way), -1, 1)))
-        return round(_SHARES * float(np.clip((FAR - angle) / (FAR - NEAR), 0, 1))) / _SHARES
+        shares = [np.clip((far - angle) / (far - near), 0, 1) for near, far in (FACE_FADE, REST_FADE)]
+        return (np.round(_SHARES * np.array(shares)) / _SHARES).astype(np.float32)
 
     @cached_property
     def means(self) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +124,7 @@ class WorkingSet:
         """Take what `share` of the least important splats leaves; 1 takes all as they are."""
         kept, loose = whole.thinning.kept(share), whole.shell_thinning.kept(share)
         thin = share < 1
-        self._whole, self._share_shown = whole, 0.0
+        self._whole, self._shares_shown = whole, np.zeros(2, np.float32)
         self._shown: list[tuple[np.ndarray, Values]] = []  # arrays, and what they hold of the residual
         self._table = whole.table.subset(kept.index)
 
@@ -141,10 +147,11 @@ class WorkingSet:
 
         shell = {k: v.of(loose.index) for k, v in whole.shell.items()}
         shell['scales'] = replace(shell['scales'], plain=grown(shell['scales'].plain, loose.growth))
-        shell['opacities'] = Values(*(a * loose.opacity for a in (shell['opacities'].plain, shell['opacities'].residual)))
+        shell['opacities'] = replace(shell['opacities'], **{k: getattr(shell['opacities'], k) * loose.opacity
+                                                            for k in ('plain', 'residual')})
         if thin:
             shell['colors'] = replace(shell['colors'], plain=loose.colors(whole.means[1]).T)
-        rows = {k: Values(*(np.ascontiguousarray(a.T) for a in (v.plain, v.residual))) for k, v in shell.items()}
+        rows = {k: Values(*(np.ascontiguousarray(a.T) for a in (v.plain, v.residual)), v.share) for k, v in shell.items()}
         changing = {k: self._following(rows[k]) for k in ('opacities', 'colors')}
         self._shell = tuple(changing.get(k, rows[k].plain) for k in _SPLATS)
         self._shell_pose = tuple(a[loose.index] for a in whole.shell_pose)
@@ -177,12 +184,12 @@ class WorkingSet:
 
     def _look_from(self, eye: np.ndarray) -> None:
         """Write into the arrays as much of the photo's residual as a camera at `eye` [3] shows."""
-        share = self._whole.residual_share(eye)
-        if share != self._share_shown:
+        shares = self._whole.residual_shares(eye)
+        if (shares != self._shares_shown).any():
             for array, values in self._shown:
-                np.multiply(values.residual, np.float32(share), out=array)
+                np.multiply(values.residual, shares[values.share], out=array)
                 np.add(array, values.plain, out=array)
-            self._share_shown = share
+            self._shares_shown = shares
 
     def splats(
         self, vertices: np.ndarray, eyelids: np.ndarray, eye: np.ndarray, *, torso: np.ndarray, pivot: np.ndarray,

@@ -12,7 +12,7 @@ from sega_ros.avatar.drive import AvatarDriver, View
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.personalise import PersonaliseConfig
 from sega_ros.errors import AvatarDamagedError, ModelError
-from sega_ros.models.binding import surface_frames
+from sega_ros.models.binding import camera_centre, surface_frames
 from sega_ros.models.layers import has_matrix_units
 from sega_ros.models.sega import Sega, SegaConfig
 from sega_ros.models.weights import load_prior, load_weights, save_weights
@@ -91,7 +91,7 @@ def test_fine_tuning_follows_the_photo_and_leaves_the_given_networks_alone(make,
 
 
 def test_the_residual_fades_with_the_angle_to_the_photo(make, head):
-    """From within NEAR degrees of the photo's view it shows in full, from FAR on not at all, whatever was drawn before."""
+    """Near the photo's view it shows in full, far from it not at all, whatever was drawn before; on the face it goes last."""
     avatar = make(PersonaliseConfig(decoder_steps=0, steps=6)).avatar
     with_it, without = AvatarDriver(avatar, head), AvatarDriver(replace(avatar, residual=None), head)
     message = with_it.neutral()
@@ -104,6 +104,11 @@ def test_the_residual_fades_with_the_angle_to_the_photo(make, head):
     errors = np.array([error(a) for a in angles])
     assert errors[0] > errors[2] > 0 and errors[3] == errors[5] == 0
     assert errors[0] == errors[-1] and errors[1] == errors[-2], 'no memory of other views'
+    whole, message = with_it._whole, with_it.neutral()
+    shares = [whole.residual_shares(camera_centre(with_it.camera(message, View('free', yaw=np.radians(a))).viewmat))
+              for a in angles[:4]]
+    assert [face > rest for face, rest in shares] == [False, True, True, False] and shares[2][1] == 0
+    assert np.isin(whole.local.share, (0, 1)).all() and (whole.local.share[whole.side >= 0] == 0).all(), 'lids are face'
 
 
 def test_texels_that_are_moved_apart_get_wider(layout, head):
