@@ -31,6 +31,7 @@ from sega_ros.tracking.topology import (
 )
 from sega_ros.types import Camera, FlameParams, Region
 
+SHIPPED = Path(__file__).parent  # the open head's embedding, written by scripts/write_landmarks.py
 _FORMAT = 3  # part of the cache's file name; raised when the method changes
 _SIZE = 512
 _STABLE_PX = 8.0  # landmarks that scatter more than this in a 512 px picture have no place on the surface
@@ -308,14 +309,20 @@ def cache_directory() -> Path:
 def landmark_embedding(
     head: HeadModel, *, progress: Callable[[float], None] | None = None, cache_dir: str | Path | None = None,
 ) -> LandmarkEmbedding:
-    """Embedding of `head`, from the cache when it was computed before; a damaged cache file is replaced."""
-    path = (Path(cache_dir) if cache_dir else cache_directory()) / f'landmarks-{_FORMAT}-{head.fingerprint[:16]}.npz'
-    cached = _read(path, len(head.faces))
-    if cached is not None:
-        return cached
+    """Embedding of `head`: the package's own, or the cache's; else it is computed, and a damaged cache file replaced."""
+    cached = (Path(cache_dir) if cache_dir else cache_directory()) / embedding_file(head)
+    for path in (SHIPPED / cached.name, cached):
+        found = _read(path, len(head.faces))
+        if found is not None:
+            return found
     embedding = compute_embedding(head, progress=progress)
-    _write(path, embedding)
+    write_embedding(cached, embedding)
     return embedding
+
+
+def embedding_file(head: HeadModel) -> str:
+    """Name of the file that holds the embedding of `head`, and of no other."""
+    return f'landmarks-{_FORMAT}-{head.fingerprint[:16]}.npz'
 
 
 def _read(path: Path, n_faces: int) -> LandmarkEmbedding | None:
@@ -329,7 +336,7 @@ def _read(path: Path, n_faces: int) -> LandmarkEmbedding | None:
     return found
 
 
-def _write(path: Path, embedding: LandmarkEmbedding) -> None:
+def write_embedding(path: Path, embedding: LandmarkEmbedding) -> None:
     """Write beside and rename: a reader sees the old file or the new one. A cache that can't be written is no error."""
     part = path.with_name(f'{path.stem}.{os.getpid()}.npz')
     try:
