@@ -28,7 +28,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         'camera': ('image', 'Driving images: a topic (ending in /compressed for JPEG), a device number, or a clip'),
         'avatar_id': ('', 'Avatar to create from photo and to drive; empty: "default" with a photo, else the newest'),
         'view': ('', 'frontal, follow, input or free; empty: as in params_file'),
-        'device': ('auto', 'Where to render: auto, cpu or cuda'),
+        'device': ('', 'Where to render: auto, cpu or cuda; empty: as in params_file'),
         'source': ('camera', 'camera: track the images here; expression: render what another machine tracked'),
         'render': ('true', 'Draw the avatar; false: only track the images, for a robot that draws it'),
         'builder': ('true', 'Start the avatar builder; false: a robot that fetches its avatars from the operator'),
@@ -40,7 +40,7 @@ def declare_arguments() -> list[DeclareLaunchArgument]:
         'namespace': ('', 'Namespace of all nodes and topics'),
         'params_file': (str(SHARE / 'config' / 'avatar.yaml'), 'YAML with the parameters of the nodes'),
         'autostart': ('true', 'Configure and activate the nodes'),
-        'respawn': ('false', 'Start a node again that ended, whatever the reason'),
+        'respawn': ('false', 'Start a node again that ended (not the display), whatever the reason'),
         'fastdds_profile': (str(SHARE / 'config' / 'fastdds.xml'),
                             f'Fast DDS profile with a large shared-memory segment; an existing {PROFILES} wins'),
     }

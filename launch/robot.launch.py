@@ -22,5 +22,5 @@ def generate_launch_description() -> LaunchDescription:
              'respawn': LaunchConfiguration('respawn')}
     return LaunchDescription([
         DeclareLaunchArgument('display', default_value='true', description='Show the avatar full screen on this machine'),
-        DeclareLaunchArgument('respawn', default_value='true', description='Start a node again that ended, whatever the reason'),
+        DeclareLaunchArgument('respawn', default_value='true', description='Start a node again that ended (not the display)'),
         IncludeLaunchDescription(PythonLaunchDescriptionSource(AVATAR), launch_arguments=fixed.items())])

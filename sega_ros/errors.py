@@ -44,7 +44,7 @@ class ImageError(SegaError):
 
 
 class NoFaceError(SegaError):
-    """No face was found in the photo."""
+    """No face was found in the photo, or during the calibration."""
 
     code = ErrorCode.NO_FACE
 
@@ -104,13 +104,13 @@ class HeadModelError(SegaError):
 
 
 class BusyError(SegaError):
-    """Another creation is running."""
+    """Another creation or calibration is running."""
 
     code = ErrorCode.BUSY
 
 
 class CancelledError(SegaError):
-    """The caller cancelled the work."""
+    """The caller, the node going inactive, or a limit of time ended the work."""
 
     code = ErrorCode.CANCELLED
 
