@@ -48,7 +48,8 @@ class PeopleConfig:
 class BudgetConfig:
     """What every variant may spend; without a dynamic decoder the static one takes all the steps."""
 
-    identity_steps: int = option(1000, 'Steps of the shared identity encoder, where neither --weights nor the package has one', bounds=(1, 10**6))
+    identity_steps: int = option(1000, 'Steps of the shared identity encoder, where neither --weights nor the package has one',
+                                 bounds=(1, 10**6))
     static_steps: int = option(400, 'Steps of stage static', bounds=(1, 10**6))
     dynamic_steps: int = option(400, 'Steps of stage dynamic', bounds=(1, 10**6))
     shots: int = option(4, 'Pictures per step', bounds=(1, 64))
