@@ -28,8 +28,8 @@ refused, in YAML as on the command line. `ros2 param describe` tells the same.
 """
 SECTIONS = {'msg': ('',), 'srv': ('Request', 'Response'), 'action': ('Goal', 'Result', 'Feedback')}
 PLAIN_CODES = {errors.ErrorCode.OK: 'It worked.',
-               errors.ErrorCode.INTERNAL: 'A defect of this software (the log has the trace), weights that do not fit, or a creating '
-                                          'process that ended, e.g. without memory.'}
+               errors.ErrorCode.INTERNAL: 'A defect of this software (the log has the trace), weights that do not fit, or a '
+                                          'creating process that ended, e.g. without memory.'}
 ROS_TYPES = {bool: 'bool', int: 'integer', float: 'double', str: 'string'}
 LINE = re.compile(r'(?P<type>[\w/]+(?:<=\d+)?(?:\[[^\]]*\])?)\s+(?P<name>\w+)\s*'
                   r'(?:=\s*(?P<value>\S+))?\s*(?:#\s*(?P<text>.*))?$')
