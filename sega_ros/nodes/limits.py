@@ -17,8 +17,8 @@ MEGABYTE = 1_000_000
 class BuilderLimits:
     """What `avatar_builder` takes on."""
 
-    photo_pixels: int = option(80_000_000, 'Largest photo of a request that is decoded (of a file: 80 million px); it takes up to '
-                               '16 bytes of memory a pixel', unit='px', bounds=(4096, 80_000_000))
+    photo_pixels: int = option(80_000_000, 'Largest photo of a request that is decoded (of a file: 80 million px); it takes '
+                               'up to 16 bytes of memory a pixel', unit='px', bounds=(4096, 80_000_000))
     creation_time: float = option(900.0, 'Time after which a creation is given up', unit='s', bounds=(1.0, 86_400.0))
     avatars: int = option(1000, 'Avatars that may be stored', bounds=(1, 1024), read_only=True)
     store: int = option(4000, 'Size of all stored avatars together', unit='MB', bounds=(16, 10_000_000), read_only=True)
