@@ -18,7 +18,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 SHARE = Path(get_package_share_directory('sega_ros'))
 PROFILES = 'FASTRTPS_DEFAULT_PROFILES_FILE'
 COMPRESSED = '/compressed'
-RESPAWN_DELAY = 2.0  # seconds
+RESPAWN_DELAY = 1.0  # seconds
 
 
 def declare_arguments() -> list[DeclareLaunchArgument]:
