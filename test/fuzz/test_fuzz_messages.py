@@ -289,7 +289,7 @@ def test_an_expression_that_came_before_the_avatar_is_forgotten(world, tmp_path)
     message = FlameExpression(head_model='other', focal_length=1.5, expression=[0.0] * 3)
     node._input._on_expression(message)
     core.records['ann'] = record('ann')
-    node._load('ann')
+    node._avatars.select('ann')
     world.wait(lambda: failures, 'the refusal')
     assert isinstance(failures[0], HeadModelMismatchError)
     assert node._input._last is None
