@@ -12,9 +12,9 @@ from sega_ros.head.skinning import pose_mesh
 from sega_ros.tracking.embedding import (
     LandmarkEmbedding,
     _read,
-    _write,
     plain_picture,
     vertex_colors,
+    write_embedding,
 )
 from sega_ros.tracking.expression import ExpressionFitter
 from sega_ros.tracking.fit import Identity, fit_identity, reprojection, solve_personal_offset
@@ -77,7 +77,7 @@ def test_embedding_reproduces_mediapipe_on_another_identity(head, embedding):
 
 def test_embedding_cache(tmp_path, head, embedding):
     path = tmp_path / 'deep' / 'landmarks.npz'
-    _write(path, embedding)
+    write_embedding(path, embedding)
     again = _read(path, len(head.faces))
     assert (again.faces == embedding.faces).all() and (again.barys == embedding.barys).all()
     assert _read(path, 10) is None  # another mesh
@@ -88,7 +88,7 @@ def test_embedding_cache(tmp_path, head, embedding):
 
 def test_unwritable_cache_is_no_error(tmp_path, embedding):
     (tmp_path / 'file').write_text('')
-    _write(tmp_path / 'file' / 'landmarks.npz', embedding)
+    write_embedding(tmp_path / 'file' / 'landmarks.npz', embedding)
 
 
 def test_identity_of_a_neutral_photo(head, embedding):
