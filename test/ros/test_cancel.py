@@ -10,6 +10,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from ros_support import World
 
 from sega_ros.action import CreateAvatar as CreateAvatarAction
+from sega_ros.avatar.store import AvatarStore
 from sega_ros.errors import ErrorCode
 from sega_ros.nodes.avatar_builder import AvatarBuilder
 from sega_ros.nodes.convert import ns_to_stamp, rgb_to_image_message
@@ -31,6 +32,14 @@ def builder(tmp_path_factory):
         yield world, directory
 
 
+@pytest.fixture(autouse=True)
+def nothing_left(builder):
+    """What one test stores is not in the way of the next."""
+    yield
+    for path in stored(builder[1]):
+        path.unlink()
+
+
 @pytest.fixture
 def portrait(astronaut):
     return rgb_to_image_message(astronaut, stamp=ns_to_stamp(0), frame_id='')
@@ -48,12 +57,15 @@ def stored(directory):
     return [*directory.glob('*.safetensors'), *directory.glob('.tmp-*')]
 
 
-def cancelled(world, directory, handle, result):
+def cancelled(world, directory, handle, result, *, may_be_late=False):
     """Cancel, and return how many seconds the result took."""
     before = time.monotonic()
     handle.cancel_goal_async()
     world.wait(result.done, 'the result')
     took = time.monotonic() - before
+    if may_be_late and result.result().status == GoalStatus.STATUS_SUCCEEDED:
+        assert [p.name for p in stored(directory)] == ['ann.safetensors'] and AvatarStore(directory).load('ann')
+        return took
     assert result.result().status == GoalStatus.STATUS_CANCELED
     assert result.result().result.error_code == ErrorCode.CANCELLED
     assert not stored(directory), 'something was stored'
@@ -68,7 +80,8 @@ def test_cancelled_at_any_stage(builder, portrait, stage):
     if stage:
         world.wait(lambda: stage in stages, f'stage {stage}', 120)
         threading.Event().wait(random.Random(stage).uniform(0, 0.5 if stage != STAGES[-1] else 0.02))  # the random moment itself
-    assert cancelled(world, directory, handle, result) < LIMIT
+    # The last stage lasts some hundredths of a second: the blow may come too late, and then finds a whole avatar.
+    assert cancelled(world, directory, handle, result, may_be_late=stage == STAGES[-1]) < LIMIT
 
 
 def test_deactivation_cancels(builder, portrait):
