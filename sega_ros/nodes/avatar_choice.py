@@ -57,7 +57,7 @@ class AvatarChoice:
         self.problem, self._asked = '', (config.avatar_id, config.fetch)
         self.loader = Worker('load', self._load_wanted, dropped=lambda: None, failed=self._load_failed)
         self.deletions = Worker('deletions', self._follow_deletions, dropped=lambda: None, failed=self._not_removed)
-        known = self._stored() or self.listed
+        known = self.listed or self._stored()  # a list may have come before the node was active
         self._follow(known)
         if self.puppet is None and not choose(known, config.avatar_id):
             what = f'avatar {config.avatar_id!r} is not stored yet' if config.avatar_id else 'no avatar is stored yet'
@@ -129,16 +129,16 @@ class AvatarChoice:
             self.problem = ''
             return
         if self.puppet is None and listed is not None and self._must_fetch(listed):
-            self._load_stand_in(avatar_id)
+            self._load_stand_in()
         with suppress(CancelledError):  # there is something newer to load, or the node stops
             self._load(wanted)
 
     def _must_fetch(self, listed: AvatarInfo) -> bool:
         return self._settings.value.fetch and self._fetch.needed(listed)
 
-    def _load_stand_in(self, avatar_id: str) -> None:
-        """Load what is stored here of `avatar_id`, '' is the newest of all, to be driven while another version is fetched."""
-        stored = choose(self._stored(), avatar_id)
+    def _load_stand_in(self) -> None:
+        """Load what is stored here, to be driven while what is wanted is fetched: of the id that is set, else the newest."""
+        stored = choose(self._stored(), self._settings.value.avatar_id)
         if stored is not None:
             with suppress(SegaError):  # one that can't be loaded is no reason not to fetch
                 self._drive(stored.id)

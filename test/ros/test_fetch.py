@@ -149,6 +149,25 @@ def test_lists_that_make_no_sense_change_nothing(world, tmp_path, sender, robot,
     assert sender.asked == [] and robot.puppet is None and not (tmp_path / 'ann.safetensors').exists()
 
 
+def test_a_list_that_came_before_the_node_was_active_is_followed(world, sender, robot, plain_avatar):
+    """The newest is wanted: until it is here, the newest that is stored is driven."""
+    sender.serve()
+    sender.list()
+    driven(world, robot)
+    sender.stop()
+    robot.trigger_deactivate()
+    robot.trigger_cleanup()
+    sender.store.save('bob', replace(plain_avatar, background=np.array([0, 1, 0], np.float32)))
+    sender.list('bob', created=ns_to_stamp(2**62))
+    assert robot.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    world.wait(lambda: robot._avatars.has_list, 'the list')
+    assert robot.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    world.wait(lambda: 'fetching' in robot._avatars.fetching, 'a fetch that waits', 20)
+    assert robot.puppet.record.avatar_id == 'ann'
+    sender.serve()
+    world.wait(lambda: robot.puppet.record.avatar_id == 'bob', 'the newest', 60)
+
+
 def test_nothing_is_fetched_when_that_is_not_wanted(world, sender, tmp_path):
     node = world.add(AvatarDriver, {'source': 'expression', 'avatar_dir': str(tmp_path / 'robot'), 'fetch': False})
     node.trigger_configure()
