@@ -24,7 +24,7 @@ class BuilderClient:
     """Client of `avatar_builder`. Not to be called by the executor's thread: every question waits for its answer."""
 
     def __init__(self, node: Node, group: CallbackGroup) -> None:
-        self._node, self._group = node, group
+        self._node = node
         self._parts = node.create_client(GetAvatar, 'get_avatar', callback_group=group)
         self._parameters = node.create_client(GetParameters, 'avatar_builder/get_parameters', callback_group=group)
         self.service = node.resolve_service_name('get_avatar')
@@ -41,11 +41,7 @@ class BuilderClient:
             CancelledError: `stopped` said so.
         """
         self._wait_for(self._parts, stopped)
-        answer = self._ask(self._parts, GetAvatar.Request(avatar_id=avatar_id, offset=offset, length=length), stopped)
-        if answer is None:  # what one side lost of the connection when the other was killed, a new client finds again
-            self._node.destroy_client(self._parts)
-            self._parts = self._node.create_client(GetAvatar, 'get_avatar', callback_group=self._group)
-        return answer
+        return self._ask(self._parts, GetAvatar.Request(avatar_id=avatar_id, offset=offset, length=length), stopped)
 
     def is_gone(self, avatar_id: str, stopped: Stopped) -> bool:
         """Whether the builder says that it has no such avatar; no answer is none. Waits and raises as `part`."""
