@@ -12,7 +12,7 @@ from sega_ros.avatar.avatar import NOTHING, Avatar, Residual, filled_maps
 from sega_ros.avatar.distil import distil
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
-from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, texel_pairs, tune_decoders
+from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, face_of, texel_pairs, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.start import photo_start
 from sega_ros.avatar.surface_fill import mirror_index
@@ -195,7 +195,7 @@ def personal_avatar(
     fade = facing_fade(start.frames, eye)
     uncorrected = _at_rest(base)
     report('personalise', 0.25, _picture(place_person(uncorrected, base.shell, start.frames, eye, fade=fade), camera, np.ones(3)))
-    middle = 0.25
+    middle, prior = 0.25, model
     if model and config.decoder_steps:
         model = tune_decoders(model, view, layout, config, lambda share, picture: report(
             'personalise', 0.25 + 0.25 * share, picture()))
@@ -204,6 +204,8 @@ def personal_avatar(
     if model:
         with torch.no_grad():
             person = model.decode_person(base, layout)
+            if model is not prior:
+                person = face_of(person, prior.decode_person(base, layout), layout)
             (texels,), _ = model.decode_frames(person, layout, view.offsets, base.eyelids[None])
         static, shell = added(uncorrected, person.texels), person.shell
         wider = _closing(static, layout, start.frames)

@@ -1,8 +1,9 @@
 """Person-specific fine-tuning on the one photo (SEGA section 3.5), kept sane for other views and other expressions.
 
-First the decoders themselves, a few steps, held to what they said before at other expressions: what they learn of the person
-so reaches texels that the photo does not show. Then a small residual per texel and per splat of the shell, which puts back the
-detail that the decoders can't draw, and touches only what the photo shows well.
+First the decoders themselves, a few steps, held to what they said before at other expressions: what they learn of the face
+so reaches texels that the photo does not show. Hair, bust and the rest of the head stay as the prior has them: what one
+photo tells of their form does not hold from the side. Then a small residual per texel and per splat of the shell, which puts
+back the detail that the decoders can't draw, and touches only what the photo shows well.
 """
 
 import copy
@@ -39,7 +40,6 @@ class PersonaliseConfig:
     decoder_steps: int = 10
     decoder_rate: float = 5e-5
     hold: float = 20.0  # pull of the decoders' other expressions to what they were
-    shell_hold: float = 100.0  # likewise of raw changes of hair and bust
     steps: int = 120
     color_rate: float = 0.012
     shape_rate: float = 0.012  # of log scales and opacity logits
@@ -91,7 +91,7 @@ class View:
 
 
 def tune_decoders(model: Sega, view: View, layout: UvLayout, config: PersonaliseConfig, progress: Progress) -> Sega:
-    """Return a copy of `model` whose decoders have seen the photo."""
+    """Return a copy of `model` whose decoders have seen the photo; its answer counts in the face alone, see `face_of`."""
     base = view.start.base
     lids = np.zeros((1, 2), np.float32) + base.eyelids
     with torch.no_grad():
@@ -108,7 +108,7 @@ def tune_decoders(model: Sega, view: View, layout: UvLayout, config: Personalise
     loose = torch.from_numpy(base.seen & (base.cosine > config.edge))
     generator = torch.Generator().manual_seed(0)
     for step in range(config.decoder_steps):
-        person = tuned.decode_person(base, layout)
+        person = face_of(tuned.decode_person(base, layout), before, layout)
         (texels,), _ = tuned.decode_frames(person, layout, view.offsets, lids)
         splats = place_person(texels, person.shell, view.start.frames, eye, fade=fade)
         loss = view.loss(splats, torch.rand(3, generator=generator), step=step)
@@ -116,13 +116,19 @@ def tune_decoders(model: Sega, view: View, layout: UvLayout, config: Personalise
         found = _branch_output(tuned, person, view.others[k:k + 1])
         held = sum(((a - b[k:k + 1]) ** 2).mean() for a, b in zip(found, wanted, strict=True))
         held = held + _drift(person.texels, before.texels, ~loose) + 0.1 * _drift(person.texels, before.texels, loose)
-        held = held + config.shell_hold * ((person.static.shell - before.static.shell) ** 2).mean()
         optimiser.zero_grad(set_to_none=True)
         (loss + config.hold * held).backward()
         optimiser.step()
         if step % 5 == 4:
             progress((step + 1) / config.decoder_steps, lambda s=splats: _picture(s, view.camera))
     return tuned.requires_grad_(False)
+
+
+def face_of(person: PersonOutput, before: PersonOutput, layout: UvLayout) -> PersonOutput:
+    """`person` with the rest of the head, hair and bust of `before`."""
+    texels = (torch.where(layout.dynamic if a.dim() == 1 else layout.dynamic[:, None], a, b)
+              for a, b in ((getattr(person.texels, k), getattr(before.texels, k)) for k in _FIELDS))
+    return replace(person, texels=GaussianMap(*texels), shell=before.shell)
 
 
 def _branch_output(model: Sega, person: PersonOutput, offsets: Tensor) -> tuple[Tensor, ...]:

@@ -17,7 +17,7 @@ from sega_ros.models.layers import has_matrix_units
 from sega_ros.models.sega import Sega, SegaConfig
 from sega_ros.models.weights import load_prior, load_weights, save_weights
 from sega_ros.render import rasterize_arrays
-from sega_ros.types import GaussianMap, Region
+from sega_ros.types import GaussianMap, Region, Splats
 
 NO_STEPS = PersonaliseConfig(decoder_steps=0, steps=0)
 
@@ -88,6 +88,18 @@ def test_fine_tuning_follows_the_photo_and_leaves_the_given_networks_alone(make,
     both = make(PersonaliseConfig(decoder_steps=6, steps=12)).avatar.metadata['photo_psnr']
     assert plain < tuned < both
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_fine_tuned_decoders_change_the_face_alone(make, fed_forward):
+    """What they make of hair, ears and neck after a look at the photo does not hold from the side."""
+    tuned = make(PersonaliseConfig(decoder_steps=6, steps=0)).avatar
+    before, after = fed_forward.avatar, tuned
+    for name in Splats.__dataclass_fields__:
+        assert torch.equal(getattr(after.shell.splats, name), getattr(before.shell.splats, name))
+    for name in ('offset', 'rotation', 'opacity', 'color'):  # sizes close the seam to the face
+        assert torch.equal(getattr(after.static, name), getattr(before.static, name))
+        assert not torch.equal(getattr(after.dynamic, name), getattr(before.dynamic, name))
+    assert not torch.equal(after.branch.features, before.branch.features)
 
 
 def test_the_residual_fades_with_the_angle_to_the_photo(make, head):
