@@ -12,7 +12,7 @@ from sega_ros.avatar.avatar import NOTHING, Avatar, Residual, filled_maps
 from sega_ros.avatar.distil import distil
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
-from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, face_of, texel_pairs, tune_decoders
+from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, face_of, tune_decoders
 from sega_ros.avatar.photo import Photo, check_image, portrait_window, prepare_photo
 from sega_ros.avatar.start import photo_start
 from sega_ros.avatar.surface_fill import mirror_index
@@ -21,7 +21,7 @@ from sega_ros.errors import CancelledError, NoFaceError, RequestError
 from sega_ros.head.model import HeadModel
 from sega_ros.head.skinning import Poser
 from sega_ros.models.base import Base, added
-from sega_ros.models.binding import SurfaceFrames, camera_centre, facing_fade
+from sega_ros.models.binding import camera_centre, facing_fade
 from sega_ros.models.frame_decoder import Branch
 from sega_ros.models.sega import Sega, place_person
 from sega_ros.models.uv import UvLayout
@@ -52,9 +52,6 @@ _STEPS_WITHOUT_PRIOR = 25
 _BUST = 0.05  # share of the torso's motion from which a splat is part of the bust
 MAX_FIT_PX = 3.5  # people and good paintings of them stay under 3.0; dogs that MediaPipe takes for a face have 3.7 to 4
 MAX_CONSENT = 256  # as in the service definitions
-# A surface is closed where neighbours are this many standard deviations apart; more than so many times the texel's own size apart
-# they are on different charts; nothing gets wider than by half.
-_CLOSED_AT, _ONE_CHART, _WIDEST = 1.6, 3.0, 0.5
 _FIELDS = tuple(GaussianMap.__dataclass_fields__)
 
 
@@ -208,8 +205,6 @@ def personal_avatar(
                 person = face_of(person, prior.decode_person(base, layout), layout)
             (texels,), _ = model.decode_frames(person, layout, view.offsets, base.eyelids[None])
         static, shell = added(uncorrected, person.texels), person.shell
-        wider = _closing(static, layout, start.frames)
-        static, texels = (replace(t, log_scale=t.log_scale + wider) for t in (static, texels))
         if model.with_dynamic:
             branch = Branch.of_model(model, person.static.features, person.static.fine_features)
     settled, near = texels, shell
@@ -264,21 +259,6 @@ def _at_rest(base: Base) -> GaussianMap:
     """Texels of the base with open eyes."""
     return GaussianMap(torch.from_numpy(base.offset), torch.tensor([1.0, 0, 0, 0]).expand(len(base.color), 4),
                        torch.from_numpy(base.log_scale), torch.from_numpy(base.opacity), torch.from_numpy(base.color))
-
-
-def _closing(texels: GaussianMap, layout: UvLayout, frames: SurfaceFrames) -> torch.Tensor:
-    """How much wider texels have to be, [T, 3] logarithms, where networks moved them apart: else dark lines show between rows."""
-    turned = torch.from_numpy(frames.rotmats) @ texels.offset[..., None]
-    places = (torch.from_numpy(frames.positions) + turned[..., 0]).numpy()
-    wider = np.zeros((len(places), 3), np.float32)
-    for axis, pairs in enumerate(texel_pairs(layout)):
-        one, other = pairs.numpy()
-        apart, before = (np.linalg.norm(p[one] - p[other], axis=1) for p in (places, frames.positions))
-        together = before < _ONE_CHART * layout.table.rest_stretch[one, axis]
-        wanted = np.log(np.maximum(apart, 1e-9) / _CLOSED_AT)[together]
-        for k in (one[together], other[together]):
-            np.maximum.at(wider[:, axis], k, wanted - texels.log_scale[k, axis].numpy())
-    return torch.from_numpy(wider.clip(0, _WIDEST))
 
 
 def _spread(texels: GaussianMap, layout: UvLayout, mask: torch.Tensor) -> GaussianMap:

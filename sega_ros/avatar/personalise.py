@@ -190,7 +190,7 @@ def add_residual(
         on_mesh, loose = current()
         return place_person(on_mesh, loose, view.start.frames, eye, fade=fade)
 
-    pairs, hair_pairs = torch.cat(texel_pairs(layout), 1), neighbour_pairs(shell.splats.means.numpy())
+    pairs, hair_pairs = torch.cat(layout.neighbours, 1), neighbour_pairs(shell.splats.means.numpy())
     generator = torch.Generator().manual_seed(0)
     for step in range(config.steps):
         loss = view.loss(splats(), torch.rand(3, generator=generator), step=step)
@@ -217,15 +217,6 @@ def add_residual(
 def _roughness(residual: Tensor, pairs: Tensor) -> Tensor:
     """Mean squared difference of `residual` [N, 3] between neighbours `pairs` [2, K]."""
     return (residual[pairs[0]] - residual[pairs[1]]).square().sum() / (3 * max(len(residual), 1))
-
-
-def texel_pairs(layout: UvLayout) -> tuple[Tensor, Tensor]:
-    """Texels beside each other in UV [2, K], and those above each other [2, L], by index."""
-    rows, cols = layout.table.index
-    number = np.full((layout.size + 1, layout.size + 1), -1)
-    number[rows, cols] = np.arange(len(rows))
-    beside, above = (np.stack([number[rows, cols], number[rows + down, cols + right]]) for down, right in ((0, 1), (1, 0)))
-    return tuple(torch.from_numpy(pairs[:, pairs[1] >= 0]) for pairs in (beside, above))
 
 
 def neighbour_pairs(means: np.ndarray, count: int = 4) -> Tensor:

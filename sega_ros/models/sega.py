@@ -21,6 +21,7 @@ from sega_ros.models.base import (
     masked,
 )
 from sega_ros.models.binding import SurfaceFrames, bind_texels, facing_fade
+from sega_ros.models.closing import closed
 from sega_ros.models.deformation_vae import Deformation, DeformationConfig, DeformationVAE
 from sega_ros.models.dynamic_decoder import DynamicConfig, DynamicDecoder
 from sega_ros.models.identity_encoder import IdentityConfig, IdentityEncoder
@@ -82,6 +83,7 @@ class Sega(nn.Module):
             # Where the photo shows the face, its own expression must look as it does there.
             (change,), _ = self._changes(static, layout, torch.from_numpy(base.offsets)[None])
             texels = added(texels, change, -share)
+        texels = closed(texels, base.offset, layout)
         return PersonOutput(base, static, texels, corrected_shell(base, static.shell[0]))
 
     def decode_frames(

@@ -1,6 +1,7 @@
 """The layout of the UV space that the decoders work in: everything that depends on the head model alone."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from sega_ros.head.atlas import UvAtlas, build_atlas
 from sega_ros.head.model import HeadModel
-from sega_ros.models.binding import TexelTable, texel_table, vertex_normals
+from sega_ros.models.binding import SurfaceFrames, TexelTable, surface_frames, texel_table, vertex_normals
 from sega_ros.models.static_decoder import COARSE, SIDE
 from sega_ros.types import Region
 
@@ -42,6 +43,20 @@ class UvLayout:
         return cls(head, size, table, atlas.region[table.rows, table.cols],
                    torch.from_numpy(atlas.dynamic[table.rows, table.cols]), torch.from_numpy(xy.astype(np.float32)),
                    build_atlas(head, SIDE), build_atlas(head, COARSE))
+
+    @cached_property
+    def mean_frames(self) -> SurfaceFrames:
+        """Frames of the texels on the mean identity's neutral mesh."""
+        return surface_frames(self.table, self.head.v_template)
+
+    @cached_property
+    def neighbours(self) -> tuple[Tensor, Tensor]:
+        """Texels beside each other in UV [2, K], and those above each other [2, L], by index."""
+        rows, cols = self.table.index
+        number = np.full((self.size + 1, self.size + 1), -1)
+        number[rows, cols] = np.arange(len(rows))
+        beside, above = (np.stack([number[rows, cols], number[rows + down, cols + right]]) for down, right in ((0, 1), (1, 0)))
+        return tuple(torch.from_numpy(pairs[:, pairs[1] >= 0]) for pairs in (beside, above))
 
     def for_identity(self, rest: np.ndarray) -> TexelTable:
         """Return the table of a person whose neutral mesh is `rest` [V, 3]."""
