@@ -21,7 +21,9 @@ _BELOW = 48.0  # crop pixels that the bust goes on below the photo
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
-_WISP_FADE = (0.94, 0.985)  # likewise of what is drawn near the photo's own view only: 20 and 10 degrees off
+# Likewise of what is drawn near the photo's own view only: 20 and 10 degrees off; skin beside the mesh 7 and 3, as it would
+# swing out from behind jaw and ears.
+_WISP_FADE, _SKIN_FADE = (0.94, 0.985), (0.9925, 0.9986)
 # Hair below this height (metres over the head's origin) stands off the skin, and so does what lies under the photo's hair,
 # which the decoders may lift: one sees its inside too, so it never fades.
 _HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
@@ -72,7 +74,8 @@ def build_shell(head: HeadModel, vertices: np.ndarray, photo: Photo, camera: Cam
     flat = (relief.height > TORSO_BLEND[1]) & (_tilt(relief.depth, camera) > _STEEP) | ~hair & (relief.height > LOBE)
     parts = [
         _sheet(front & ~torso & ~flat, _HAIR_STEP, relief, photo, camera),
-        _wisps(front & flat, _HAIR_STEP, relief, photo, camera),
+        _wisps(front & flat & hair, _HAIR_STEP, _WISP_FADE, relief, photo, camera),
+        _wisps(front & flat & ~hair, _HAIR_STEP, _SKIN_FADE, relief, photo, camera),
         _below_picture(_sheet(front & torso, _BUST_STEP, relief, photo, camera), photo, camera),
     ]
     # A line of dark pixels along the cheek is a shadow or a lone strand: no hull grows from it.
@@ -221,13 +224,13 @@ def _below_picture(bust: Shell, photo: Photo, camera: Camera) -> Shell:
     return join_shells([bust, Shell(splats, normals, bust.fade[near], bust.torso[near])])
 
 
-def _wisps(mask: np.ndarray, step: float, relief: Relief, photo: Photo, camera: Camera) -> Shell:
+def _wisps(mask: np.ndarray, step: float, fade: tuple[float, float], relief: Relief, photo: Photo, camera: Camera) -> Shell:
     """Flat splats that face the photo's camera, and are drawn near its view only."""
     rows, cols = hexagonal_grid(mask, step)
     spacing = _SIGMA * step * relief.depth[rows, cols].astype(np.float64) / camera.fx
     scales = np.stack([spacing, spacing, 0.35 * spacing], -1)
     facing = np.broadcast_to(np.diag([1.0, -1.0, -1.0]), (len(rows), 3, 3))
-    return _on_pixels(rows, cols, facing, scales, _WISP_FADE, relief, photo, camera)
+    return _on_pixels(rows, cols, facing, scales, fade, relief, photo, camera)
 
 
 def _on_pixels(rows, cols, frame, scales, fade, relief: Relief, photo: Photo, camera: Camera) -> Shell:

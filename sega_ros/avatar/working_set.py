@@ -19,10 +19,10 @@ from sega_ros.models.shell_kernel import place_shell
 from sega_ros.types import GaussianMap, Region, Splats
 
 # Degrees between the view's direction and the photo's up to which the photo's residual shows in full, and from which it is gone.
-# Measured on held-out people: on the face it gains up to 30 degrees; hair is shaped less surely, and what makes
+# Measured on held-out people: on the face it gains up to 30 degrees; hair and neck are shaped less surely, and what makes
 # them fit the photo loses from 10 degrees on.
 FACE_FADE, REST_FADE = (15.0, 40.0), (8.0, 24.0)
-_FACE = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.NECK)
+_FACE = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS)
 _SHARES = 32  # steps in between
 # Where few texels carry what people look at.
 _IMPORTANCE = {Region.EYES: 4.0, Region.EYELIDS: 4.0, Region.TEETH: 4.0, Region.MOUTH: 2.0, Region.FACE: 1.5}

@@ -31,7 +31,7 @@ _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo s
 _PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
 _SHELL_OFFSET = 0.01  # metres
-_MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.012  # metres along a ray: the relief only guesses depths; off the ray
+_MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.018  # metres along a ray: the relief only guesses depths; off the ray
 _MAX_SHELL_SCALE, _MAX_SHELL_OPACITY = 0.25, 1.0  # what is uncertain must not end as fog
 
 

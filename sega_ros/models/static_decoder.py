@@ -28,6 +28,7 @@ class StaticConfig:
     width: int = 32
     features: int = 32  # kept per coarse texel for the dynamic decoder
     fine_features: int = 12  # kept per fine texel
+    shell_width: int = 128  # of the hidden layers of the two networks per splat off the mesh
     use_identity: bool = True  # False: without the 2D prior (ablation)
 
 
@@ -69,8 +70,8 @@ class StaticDecoder(nn.Module):
         self.to_maps = conv(w, GEOMETRY + 12, gain=0.1)
         self.bias = nn.Parameter(torch.zeros(1, GEOMETRY + 12, SIDE, SIDE))  # what all people share, texel by texel
         # Neighbours must move alike: form does not follow a splat's own colour, or textured hair would be torn.
-        self.shell_form = _perceptron(2 * w + code_width + SHELL_FORM, _FORM)
-        self.shell_look = _perceptron(2 * w + code_width + SHELL_FORM + SHELL_LOOK, _LOOK)
+        self.shell_form = _perceptron(2 * w + code_width + SHELL_FORM, _FORM, width=config.shell_width)
+        self.shell_look = _perceptron(2 * w + code_width + SHELL_FORM + SHELL_LOOK, _LOOK, width=config.shell_width)
 
     def forward(
         self, uv: Tensor, tokens: Tensor, latents: Tensor, at: Tensor, shell: Tensor, shell_uv: Tensor, shell_at: Tensor,
@@ -107,7 +108,7 @@ class StaticDecoder(nn.Module):
         return StaticOutput(split_maps(maps), self.to_features(b), self.to_fine(a), raw.float())
 
 
-def _perceptron(inputs: int, outputs: int, *, width: int = 64) -> nn.Sequential:
+def _perceptron(inputs: int, outputs: int, *, width: int) -> nn.Sequential:
     """Two hidden layers; starts close to zero."""
     out = nn.Linear(width, outputs)
     nn.init.zeros_(out.bias)
