@@ -11,7 +11,6 @@ from sega_ros.types import GaussianMap
 
 # Neighbours may drift apart by so much before they have to be wider, as a logarithm; nothing gets wider than by half.
 _SLACK, _WIDEST = 0.1, 0.5
-_ONE_CHART = 3.0  # neighbours in UV that are more than so many times the texel's own size apart lie on different charts
 
 
 def closed(change: GaussianMap, start: np.ndarray, layout: UvLayout) -> GaussianMap:
@@ -29,21 +28,13 @@ def closed(change: GaussianMap, start: np.ndarray, layout: UvLayout) -> Gaussian
 
 def _wider(offset: Tensor, growth: Tensor, layout: UvLayout) -> Tensor:
     """How much wider texels have to be, [T, 3] logarithms, at `offset` [T, 3] (metres) and with `growth` [T, 3] already."""
-    frames = layout.mean_frames
-    positions, rotmats, sizes = (torch.from_numpy(a).to(offset) for a in (
-        frames.positions, frames.rotmats, layout.table.rest_stretch))
+    positions, rotmats = (torch.from_numpy(getattr(layout.mean_frames, k)).to(offset) for k in ('positions', 'rotmats'))
     places = positions + (rotmats @ offset[..., None])[..., 0]
     wider = torch.zeros_like(growth)
-    for axis, pairs in enumerate(layout.neighbours):
-        pair = pairs.to(offset.device)
-        before = _distances(positions, pair)
-        pair = pair[:, before < _ONE_CHART * sizes[pair[0], axis]]
-        apart = (_distances(places, pair) / _distances(positions, pair)).log()
+    for axis, joined in enumerate(layout.joined):
+        pair, before = (a.to(offset.device) for a in joined)
+        apart = ((places[pair[0]] - places[pair[1]]).norm(dim=-1).clamp_min(1e-9) / before).log()
         for k in pair:  # no texel is twice in either row
             wider[k, axis] = torch.maximum(wider[k, axis], apart - _SLACK - growth[k, axis])
     return wider.clamp(0, _WIDEST)
 
-
-def _distances(points: Tensor, pair: Tensor) -> Tensor:
-    """Distances [K] between the points [T, 3] of every pair [2, K], never zero."""
-    return (points[pair[0]] - points[pair[1]]).norm(dim=-1).clamp_min(1e-9)

@@ -13,6 +13,7 @@ from sega_ros.models.binding import SurfaceFrames, TexelTable, surface_frames, t
 from sega_ros.models.static_decoder import COARSE, SIDE
 from sega_ros.types import Region
 
+_ONE_CHART = 3.0  # neighbours in UV that are more than so many times the texel's own size apart lie on different charts
 NECK_CUT = -0.135  # metres over the head's origin: the mesh below is left to the bust
 
 
@@ -57,6 +58,17 @@ class UvLayout:
         number[rows, cols] = np.arange(len(rows))
         beside, above = (np.stack([number[rows, cols], number[rows + down, cols + right]]) for down, right in ((0, 1), (1, 0)))
         return tuple(torch.from_numpy(pairs[:, pairs[1] >= 0]) for pairs in (beside, above))
+
+    @cached_property
+    def joined(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Those of `neighbours` that lie on one chart, and how far apart they are on the mean identity [K], metres; never 0."""
+        out = []
+        for axis, pairs in enumerate(self.neighbours):
+            one, other = self.mean_frames.positions[pairs.numpy()]
+            apart = np.linalg.norm(one - other, axis=-1).clip(1e-9)
+            near = torch.from_numpy(apart < _ONE_CHART * self.table.rest_stretch[pairs[0].numpy(), axis])
+            out.append((pairs[:, near], torch.from_numpy(apart)[near]))
+        return tuple(out)
 
     def for_identity(self, rest: np.ndarray) -> TexelTable:
         """Return the table of a person whose neutral mesh is `rest` [V, 3]."""
