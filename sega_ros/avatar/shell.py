@@ -21,9 +21,9 @@ _BELOW = 48.0  # crop pixels that the bust goes on below the photo
 _OVERLAP = 2  # crop pixels the shell reaches under the edge of the mesh
 _MESH_REGIONS = (Region.FACE, Region.MOUTH, Region.TEETH, Region.EYES, Region.EYELIDS, Region.EARS, Region.NECK)
 FADE = (-0.35, -0.05)  # cosines between which a splat that turns away vanishes; hair is softer than skin
-# Likewise of what is drawn near the photo's own view only: 20 and 10 degrees off; skin beside the mesh 7 and 3, as it would
+# Likewise of what is drawn near the photo's own view only: 20 and 10 degrees off; skin beside the mesh 10 and 4, as it would
 # swing out from behind jaw and ears.
-_WISP_FADE, _SKIN_FADE = (0.94, 0.985), (0.9925, 0.9986)
+_WISP_FADE, _SKIN_FADE = (0.94, 0.985), (0.985, 0.9976)
 # Hair below this height (metres over the head's origin) stands off the skin, and so does what lies under the photo's hair,
 # which the decoders may lift: one sees its inside too, so it never fades.
 _HANGING, _ALWAYS = 0.05, (-3.0, -2.0)
