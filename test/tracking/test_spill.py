@@ -7,6 +7,7 @@ from sega_ros.tracking.matting import without_spill
 
 SIZE, HALF, BAND = 210, 60, 5  # pixels: picture, half the person's width, how far in the background shines through
 GREEN, HAIR = np.array([0.27, 0.6, 0.4]), np.array([0.1, 0.1, 0.11])
+LUMA = np.array([0.299, 0.587, 0.114])
 
 
 def scene(background, person, share=0.2):
@@ -21,9 +22,8 @@ def scene(background, person, share=0.2):
 
 def hue(color, background):
     """How much of the background's hue is in colours [..., 3]."""
-    luma = np.array([0.299, 0.587, 0.114])
-    way = background - background @ luma
-    return (color - (color @ luma)[..., None]) @ (way / np.linalg.norm(way))
+    way = background - background @ LUMA
+    return (color - (color @ LUMA)[..., None]) @ (way / np.linalg.norm(way))
 
 
 @pytest.mark.parametrize('background', [GREEN, GREEN[[2, 0, 1]]])
@@ -33,8 +33,7 @@ def test_hair_before_a_screen_stays_grey(background):
     outline = (depth > 0) & (depth < BAND)
     before, after = (hue(c[outline], background).mean() for c in (color, out))
     assert before > 0.04 and after < 0.3 * before
-    luma = np.array([0.299, 0.587, 0.114])
-    np.testing.assert_allclose(out @ luma, color @ luma, atol=1e-9)
+    np.testing.assert_allclose(out @ LUMA, color @ LUMA, atol=1e-9)
     assert (out[depth > BAND] == color[depth > BAND]).all()
 
 
