@@ -72,7 +72,7 @@ class DeviceDriver(AvatarDriver):
         if self.avatar.branch is None:
             return None
         return TensorDecoder(self.avatar.branch, self.head, self._poser.rest, xy=self._whole.xy[self._whole.decoded],
-                             device=self.device, dtype=self._dtype)
+                             reshaped=self._whole.reshaped[self._whole.decoded], device=self.device, dtype=self._dtype)
 
     def _frame(self) -> '_Frame':
         """Everything that `splats` needs, on the device."""

@@ -10,7 +10,7 @@ from sega_ros.avatar.avatar import Avatar, avatar_atlas
 from sega_ros.avatar.detail import Kept, Thinning, grown, local_means
 from sega_ros.geometry import rotmat_to_unitquat
 from sega_ros.head.model import HeadModel
-from sega_ros.models.base import added, lid_closure
+from sega_ros.models.base import added, lid_closure, reshaped
 from sega_ros.models.bind_kernel import activate, bind_into
 from sega_ros.models.binding import camera_centre, fuse, gather, pack_texels, texel_table
 from sega_ros.models.distilled import DistilledDecoder
@@ -65,6 +65,7 @@ class WholeAvatar:
         self.local = Values(local, with_residual - local, rest_of_head)  # [14, T] after it
         decoded = atlas.dynamic[table.rows, table.cols] | all_dynamic
         self.decoded = decoded & (avatar.branch is not None)  # [T] what the dynamic decoder writes
+        self.reshaped = reshaped(region)  # [T] whether it may change their looks
         self.xy = ((np.stack([table.cols, table.rows], -1) + 0.5) * 2 / avatar.atlas_size - 1).astype(np.float32)  # [T, 2]
         points = (rest[table.corners] * table.bary[..., None]).sum(1)
         self.shut = avatar.closed_lids[table.rows, table.cols].T.astype(np.float32)  # [3, T] colours around shut eyes
@@ -142,7 +143,8 @@ class WorkingSet:
             colors = kept.colors(whole.means[0]).T
             local.plain[_COLOR], start.plain[_COLOR] = colors.clip(0, 1), colors[:, at]
         self._local = self._following(local)
-        self._texels = DecodedTexels(whole.xy[kept.index[at]], at, self._following(start)) if len(at) else None
+        texel = kept.index[at]
+        self._texels = DecodedTexels(whole.xy[texel], whole.reshaped[texel], at, self._following(start)) if len(at) else None
         self._lids = self._lid_ends(kept, at)
 
         shell = {k: v.of(loose.index) for k, v in whole.shell.items()}

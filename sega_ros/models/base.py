@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -31,6 +32,7 @@ _FIRM = 0.8  # share of its freedom of form that a texel loses where the photo s
 _PAINTED = (Region.EYES, Region.MOUTH, Region.TEETH)
 _KNOWN = (0.25, 0.6)  # cosines to the photo's camera between which a colour becomes known
 _SHELL_OFFSET = 0.01  # metres
+_TOGETHER, _NEIGHBOURS = 0.008, 32  # metres, and how many at most, over which the shell's moves are averaged
 _MAX_SHELL_DEPTH, _MAX_SHELL_OFFSET = 0.03, 0.018  # metres along a ray: the relief only guesses depths; off the ray
 _MAX_SHELL_SCALE, _MAX_SHELL_OPACITY = 0.25, 1.0  # what is uncertain must not end as fog
 
@@ -143,6 +145,20 @@ def added(texels: GaussianMap, change: GaussianMap, share: Tensor | None = None)
     return GaussianMap(*(getattr(texels, f.name) + getattr(change, f.name) for f in fields(GaussianMap)))
 
 
+def reshaped(region: np.ndarray) -> np.ndarray:
+    """Which texels [T], of these regions, the dynamic decoder gives another look in each expression; the rest it only moves.
+
+    Eyeballs turn with the mesh and keep the look that they have on the photo. What an eye reflects stays where the light is while
+    it turns: learned from synthetic eyes, such lights land on real ones in the wrong places, which look blind then.
+    """
+    return region != Region.EYES
+
+
+def moved_only(change: GaussianMap, reshaped: Tensor) -> GaussianMap:
+    """Changes of texels [T, ...]; where `reshaped` [T] does not hold, their offsets only."""
+    return replace(masked(change, reshaped), offset=change.offset)
+
+
 def masked(texels: GaussianMap, share: Tensor) -> GaussianMap:
     """Every value of texels [T, ...] times `share` [T]."""
     values = (getattr(texels, f.name) for f in fields(GaussianMap))
@@ -195,20 +211,22 @@ def held_texels(change: GaussianMap, share: Tensor, layout: UvLayout) -> Gaussia
     """Changes of texels [T, ...] bounded by how well the photo shows them, `share` [T] of `known_texels`.
 
     Eyes and the inside of the mouth stay as they are painted to go with the photo: they are the dynamic decoder's. People are
-    recognised by them, and what is true of synthetic ones in all expressions makes another person of a real one.
+    recognised by them, and what is true of synthetic ones in all expressions makes another person of a real one. The scalp keeps
+    the mesh's form: free, it becomes a fog around the hair, which is the best guess of an unknown outline and looks like none.
     """
-    painted = torch.from_numpy(np.isin(layout.region, _PAINTED)).to(share.device)
+    painted, scalp = (torch.from_numpy(np.isin(layout.region, r)).to(share.device) for r in (_PAINTED, Region.SCALP))
     limit = (_MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share)[:, None]
-    loose = (1 - _FIRM * share)[:, None]
-    held = GaussianMap(loose * change.offset, loose * change.rotation, loose * change.log_scale, (1 - share) * change.opacity,
-                       _bounded(change.color, 1.0, limit))
+    free = torch.where(scalp, 0.0, 1 - _FIRM * share)[:, None]
+    held = GaussianMap(free * change.offset, free * change.rotation, free * change.log_scale,
+                       torch.where(scalp, 0.0, 1 - share) * change.opacity, _bounded(change.color, 1.0, limit))
     return masked(held, ~painted)
 
 
 def corrected_shell(base: Base, raw: Tensor) -> Shell:
     """Shell with the raw corrections [N, 6] of the static decoder applied: outward move, log scale, opacity, colour.
 
-    What the photo shows moves along its ray and keeps its size there; the rest moves along its normal. The bust keeps its form.
+    What the photo shows moves along its ray and keeps its size there; the rest moves along its normal. Neighbours move together:
+    each for itself, they would crumble at the edges and stand before the face. The bust keeps its form.
     """
     shell, splats = base.shell, base.shell.splats.to(raw.device)
     hair, share, normals = (torch.as_tensor(a).to(raw) for a in (1 - shell.torso, known(base.shell_cosine), shell.normals))
@@ -217,14 +235,24 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     way = F.normalize(share[:, None] * to_eye / distance + (1 - share)[:, None] * normals, dim=-1)
     move, scale, opacity, color = raw.split([1, 1, 1, 3], -1)
     farthest = _MAX_SHELL_OFFSET + (_MAX_SHELL_DEPTH - _MAX_SHELL_OFFSET) * share[:, None]
-    move = hair[:, None] * _bounded(move, _SHELL_OFFSET, farthest)
+    move = hair[:, None] * _bounded(_among_neighbours(move, splats.means, hair), _SHELL_OFFSET, farthest)
     nearer = 1 - share[:, None] * move / distance
     logits = torch.logit(splats.opacities.clamp(0.02, 0.98))
     logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _MAX_SHELL_OPACITY)
-    scales = splats.scales * nearer * torch.exp(hair[:, None] * _grown(scale, _MAX_SHELL_SCALE))
+    scales = splats.scales * nearer * torch.exp((hair * (1 - share))[:, None] * _grown(scale, _MAX_SHELL_SCALE))
     limit = _MAX_COLOR + (_MAX_KNOWN_COLOR - _MAX_COLOR) * share[:, None]
     colors = (splats.colors + _bounded(COLOR_UNIT * color, 1.0, limit)).clamp(0, 1)
     return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
+
+
+def _among_neighbours(values: Tensor, means: Tensor, weight: Tensor) -> Tensor:
+    """Mean of `values` [N, C] over the splats around each of those at `means` [N, 3] (metres), by `weight` [N] and nearness."""
+    points = means.detach().cpu().numpy()
+    distance, index = cKDTree(points).query(points, k=min(_NEIGHBOURS, len(points)))
+    near = torch.from_numpy(np.exp(-0.5 * (distance / _TOGETHER) ** 2)).to(values)
+    index = torch.from_numpy(index).to(values.device)
+    share = near * weight[index] + 1e-6 * (index == index[:, :1])
+    return (share[..., None] * values[index]).sum(1) / share.sum(1, keepdim=True)
 
 
 def base_to_arrays(base: Base) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Texels that the networks move apart get wider, so that the surface stays closed."""
+"""Texels that the networks move apart: how rough that makes the surface, and wider ones that keep it closed."""
 
 from dataclasses import replace
 
@@ -24,6 +24,20 @@ def closed(change: GaussianMap, start: np.ndarray, layout: UvLayout) -> Gaussian
     with torch.no_grad():
         wider = _wider(torch.from_numpy(start).to(change.offset) + change.offset, change.log_scale, layout)
     return replace(change, log_scale=change.log_scale + wider)
+
+
+def roughness(offset: Tensor, layout: UvLayout) -> Tensor:
+    """How much offsets [T, 3] (metres, in the surface's frame) tear or fold a smooth surface; a scalar.
+
+    Mean square of what neighbours' offsets differ by beyond `_SLACK` of their distance. Pictures for training show texels about
+    as large as pixels, where ripples from one to the next do no harm; a display shows them.
+    """
+    parts = []
+    for pair, apart in layout.joined:
+        one, other = offset[pair.to(offset.device)]
+        bent = ((one - other).square().sum(-1) + 1e-12).sqrt() / apart.to(offset)
+        parts.append((bent - _SLACK).clamp_min(0).square())
+    return torch.cat(parts).mean()
 
 
 def _wider(offset: Tensor, growth: Tensor, layout: UvLayout) -> Tensor:

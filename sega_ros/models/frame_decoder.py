@@ -90,6 +90,7 @@ class DecodedTexels:
     """The texels that are written, and their own parameters; the caller may change these between frames."""
 
     xy: np.ndarray  # [K, 2] float32 places in UV, -1 to 1
+    reshaped: np.ndarray  # [K] bool, see `base.reshaped`
     index: np.ndarray  # [K] int64 their columns in the buffer that is written
     start: np.ndarray  # [14, K] float32 before activation: offset, rotation, log scale, opacity, colour
 
@@ -149,7 +150,8 @@ class FrameDecoder:
 
 def write_decoded(maps: np.ndarray, displacement: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:
     """Write the columns of `texels` in `out` [14, T] from what `FrameDecoder.decode` gives."""
-    write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.start[:11], texels.start[11:], texels.index, out)
+    start = texels.start[:11], texels.start[11:]
+    write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.reshaped, *start, texels.index, out)
 
 
 class PosedOffsets:

@@ -77,7 +77,7 @@ def _color(maps, c, i, j):
 
 
 @nb.njit(cache=True, nogil=True, fastmath={'contract', 'nsz', 'arcp'})
-def write_texels(maps, displacement, color_unit, xy, start, start_color, index, out):
+def write_texels(maps, displacement, color_unit, xy, reshaped, start, start_color, index, out):
     """Add changes to the texels' own parameters and activate them.
 
     Args:
@@ -85,6 +85,7 @@ def write_texels(maps, displacement, color_unit, xy, start, start_color, index, 
         displacement: [3, d, d] metres.
         color_unit: what a raw colour is multiplied by.
         xy: [K, 2] places in UV, -1 to 1.
+        reshaped: [K] bool; others only move.
         start: [11, K] the avatar's own parameters, before activation.
         start_color: [3, K] likewise, lids included.
         index: [K] columns of `out`.
@@ -100,8 +101,9 @@ def write_texels(maps, displacement, color_unit, xy, start, start_color, index, 
             upper = maps[i, j, c] + fx * (maps[i, j + 1, c] - maps[i, j, c])
             lower = maps[i + 1, j, c] + fx * (maps[i + 1, j + 1, c] - maps[i + 1, j, c])
             value[c] = upper + fy * (lower - upper)
+        share = f32(reshaped[k])
         for c in range(GEOMETRY):
-            value[c] += start[c, k]
+            value[c] = start[c, k] + (value[c] if c < 3 else share * value[c])
         i, j, fx, fy = _corners(u * f32(d) - f32(0.5), v * f32(d) - f32(0.5), d)
         for c in range(3):
             out[c, t] = value[c] + _blend(displacement, c, i, j, fx, fy)
@@ -115,5 +117,5 @@ def write_texels(maps, displacement, color_unit, xy, start, start_color, index, 
         for c in range(3):
             upper = _color(maps, c, i, j) + fx * (_color(maps, c, i, j + 1) - _color(maps, c, i, j))
             lower = _color(maps, c, i + 1, j) + fx * (_color(maps, c, i + 1, j + 1) - _color(maps, c, i + 1, j))
-            change = color_unit * (upper + fy * (lower - upper))
+            change = share * color_unit * (upper + fy * (lower - upper))
             out[11 + c, t] = min(max(start_color[c, k] + change, f32(0)), f32(1))

@@ -24,10 +24,13 @@ class TensorDecoder:
     """Dynamic texels of one frame from the posed mesh."""
 
     def __init__(
-        self, branch: Branch, head: HeadModel, rest: np.ndarray, *, xy: np.ndarray, device: torch.device,
+        self, branch: Branch, head: HeadModel, rest: np.ndarray, *, xy: np.ndarray, reshaped: np.ndarray, device: torch.device,
         dtype: torch.dtype | None = None,
     ):
-        """Prepare for the texels at `xy` [K, 2], other arguments as in `FrameDecoder`; `dtype` None is the device's fastest."""
+        """Prepare for the texels at `xy` [K, 2], of which those not `reshaped` [K] only move.
+
+        Other arguments are as in `FrameDecoder`; `dtype` None is the device's fastest.
+        """
         networks, basis = fast_branch(branch, dtype or fast_dtype(device))
         self._networks, self._basis = networks.to(device), basis.permute(0, 2, 3, 1).contiguous().to(device)  # [8, 96, 96, 23]
         self._units = torch.from_numpy(raw_units(FRAME_GROWTH)).to(device)
@@ -35,6 +38,7 @@ class TensorDecoder:
         self._corners = torch.from_numpy(head.faces[np.maximum(atlas.face, 0)].astype(np.int64)).to(device)  # [48, 48, 3]
         self._bary = torch.from_numpy(np.float32(atlas.bary * atlas.dynamic[..., None])[..., None]).to(device)
         self._rest = torch.from_numpy(rest).to(device)
+        self._looks = torch.from_numpy(reshaped).to(device)[:, None]
         self._xy = torch.from_numpy(np.float32(xy))[None].to(device)
 
     def __call__(self, vertices: Tensor, start: Tensor) -> Tensor:
@@ -45,7 +49,7 @@ class TensorDecoder:
         raw = split_maps(maps.permute(2, 0, 1)[None])
         geometry, color, moved = (sample_at(m, self._xy)[0] for m in (
             bounded_geometry(raw.geometry, self._units), COLOR_UNIT * raw.color, displacement[None]))
-        return activated(start + torch.cat([geometry[:, :3] + moved, geometry[:, 3:], color], 1))
+        return activated(start + torch.cat([geometry[:, :3] + moved, self._looks * geometry[:, 3:], self._looks * color], 1))
 
 
 class TensorBinder:

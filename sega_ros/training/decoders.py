@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sega_ros.losses import FeatureLoss, LossNetworks, edges, photometric, psnr
+from sega_ros.models.closing import roughness
 from sega_ros.models.deformation_vae import vae_loss
 from sega_ros.models.sega import Sega, place_person
 from sega_ros.models.uv import UvLayout
@@ -30,6 +31,7 @@ class LossWeights:
     small: float = 2e-4  # pulls raw corrections to nothing
     displacement: float = 20.0  # per millimetre squared, mean
     deformation: float = 0.02
+    rough: float = 0.2  # of the surface in each expression
     face: float = 3.0  # of a pixel of the face; 1 of one of the head
     clothes: float = 0.3
     outside: float = 0.5
@@ -45,7 +47,7 @@ class StepResult:
 
 
 def render_frames(model: Sega, layout: UvLayout, person_output, frames: list[Frame], *, sample: bool = False):
-    """Pictures [K, H, W, 3] of `frames` and the deformation behind them."""
+    """Pictures [K, H, W, 3] of `frames`, their K GaussianMaps [T, ...] and the deformation behind them."""
     offsets = torch.from_numpy(np.stack([f.offsets for f in frames]))
     eyelids = np.stack([f.eyelids for f in frames])
     texels, deformation = model.decode_frames(person_output, layout, offsets, eyelids, sample=sample)
@@ -53,7 +55,7 @@ def render_frames(model: Sega, layout: UvLayout, person_output, frames: list[Fra
     for gaussians, f in zip(texels, frames, strict=True):
         splats = place_person(gaussians, person_output.shell, f.frames, f.eye, fade=f.fade)
         images.append(rasterize(splats, f.camera, background=f.background.to(splats.means)).image)
-    return torch.stack(images), deformation
+    return torch.stack(images), texels, deformation
 
 
 class DecoderStep(nn.Module):
@@ -68,7 +70,7 @@ class DecoderStep(nn.Module):
         """Decode `person`, draw `frames`, compare."""
         w = self.weights
         decoded = self.model.decode_person(person.base, self.layout)
-        images, deformation = render_frames(self.model, self.layout, decoded, frames, sample=self.training)
+        images, texels, deformation = render_frames(self.model, self.layout, decoded, frames, sample=self.training)
         device = self.model.device
         targets = torch.stack([f.target for f in frames]).to(device)
         weights = torch.stack([_pixel_weights(f, w) for f in frames]).to(device)
@@ -83,6 +85,7 @@ class DecoderStep(nn.Module):
             offsets = torch.from_numpy(np.stack([f.offsets for f in frames])).to(device)
             valid = torch.from_numpy(self.layout.coarse.dynamic).to(device)
             terms['deformation'] = w.deformation * vae_loss(deformation, offsets, valid)
+            terms['rough'] = w.rough * sum(roughness(t.offset, self.layout) for t in texels) / len(texels)
             terms['displacement'] = w.displacement * (deformation.displacement**2).mean() * 1e6 * 1e-3
         return StepResult(sum(terms.values()), {k: v.detach() for k, v in terms.items()}, images.detach())
 
@@ -151,7 +154,7 @@ def evaluate(model: Sega, layout: UvLayout, embedding, people: PeopleFolder, *, 
         maker = FrameMaker(layout, embedding, person.capture, person.base)
         frames = [maker(s) for s in person.capture.shots[:shots]]
         decoded = model.decode_person(person.base, layout)
-        images, _ = render_frames(model, layout, decoded, frames)
+        images, *_ = render_frames(model, layout, decoded, frames)
         targets, head, face = (torch.stack([getattr(f, k) for f in frames]).to(images.device) for k in ('target', 'head', 'face'))
         seen = face.sum((1, 2)) > 50
         rows.append((float(psnr(images, targets, head).mean()), float(psnr(images, targets, face)[seen].mean())))

@@ -190,7 +190,7 @@ def _strip(model: Sega, layout, embedding, people, *, count: int = 3, shots: int
         person = people[index]
         maker = FrameMaker(layout, embedding, person.capture, person.base)
         frames = [maker(s) for s in person.capture.shots[:shots]]
-        images, _ = render_frames(model, layout, model.decode_person(person.base, layout), frames)
+        images, *_ = render_frames(model, layout, model.decode_person(person.base, layout), frames)
         rows.append(torch.cat([torch.cat([f.target for f in frames], 1), torch.cat(list(images.cpu()), 1)], 0))
     return _to_picture(torch.cat(rows, 1))
 

@@ -162,7 +162,7 @@ def test_what_is_measured_is_what_was_trained(layout, embedding, head, small_wei
     image = Renderer(open_driver(avatar, head, regions))(capture.shots[0])
     base = capture_start(layout, embedding, capture).base
     with torch.no_grad():
-        wanted, _ = render_frames(model, layout, model.decode_person(base, layout),
+        wanted, *_ = render_frames(model, layout, model.decode_person(base, layout),
                                   [FrameMaker(layout, embedding, capture, base)(capture.shots[0])])
     # Closed lids are kept in bytes and clipped, displacements end softly at the regions' edge: a few pixels differ a little.
     difference = np.abs(image / 255.0 - wanted[0].numpy())

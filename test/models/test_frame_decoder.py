@@ -11,7 +11,7 @@ import torch
 from sega_ros.avatar.store import AvatarStore
 from sega_ros.head.skinning import Poser
 from sega_ros.models import frame_decoder
-from sega_ros.models.base import FRAME_GROWTH, at_texels, in_units, raw_units
+from sega_ros.models.base import FRAME_GROWTH, at_texels, in_units, moved_only, raw_units, reshaped
 from sega_ros.models.frame_decoder import Branch, DecodedTexels, FrameDecoder
 from sega_ros.models.frame_kernel import finish_maps
 from sega_ros.models.sega import Sega, SegaConfig
@@ -46,10 +46,12 @@ def decoded(head, layout, model, dtype, vertices, rest):
     start[11:] = torch.rand(3, count, generator=generator)
     fast = FrameDecoder(branch, head, rest, xy=layout.xy.numpy(), dtype=dtype)
     out = np.zeros((14, count), np.float32)
-    fast.write(vertices, DecodedTexels(layout.xy.numpy().astype(np.float32), np.arange(count), start.numpy()), out)
+    looks = reshaped(layout.region)
+    fast.write(vertices, DecodedTexels(layout.xy.numpy().astype(np.float32), looks, np.arange(count), start.numpy()), out)
     offsets = torch.from_numpy(layout.offsets(vertices, rest))[None] * torch.from_numpy(layout.coarse.dynamic)
     deformation = model.deformation(offsets)
     change = at_texels(in_units(model.dynamic(features, fine, deformation.feature, offsets), growth=FRAME_GROWTH), layout)
+    change = moved_only(change, torch.from_numpy(looks))
     moved = torch.nn.functional.grid_sample(deformation.displacement, layout.xy[None, :, None], align_corners=False,
                                             padding_mode='border')[0, :, :, 0].T
     parts = [change.offset + moved, change.rotation, change.log_scale, change.opacity[:, None], change.color]
