@@ -235,7 +235,7 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     way = F.normalize(share[:, None] * to_eye / distance + (1 - share)[:, None] * normals, dim=-1)
     move, scale, opacity, color = raw.split([1, 1, 1, 3], -1)
     farthest = _MAX_SHELL_OFFSET + (_MAX_SHELL_DEPTH - _MAX_SHELL_OFFSET) * share[:, None]
-    move = hair[:, None] * _bounded(_among_neighbours(move, splats.means, hair), _SHELL_OFFSET, farthest)
+    move = hair[:, None] * _bounded(_among_neighbours(move, shell.splats.means.numpy(), 1 - shell.torso), _SHELL_OFFSET, farthest)
     nearer = 1 - share[:, None] * move / distance
     logits = torch.logit(splats.opacities.clamp(0.02, 0.98))
     logits = logits + hair * (1 - 0.7 * share) * _bounded(opacity[:, 0], _OPACITY, _MAX_SHELL_OPACITY)
@@ -245,14 +245,14 @@ def corrected_shell(base: Base, raw: Tensor) -> Shell:
     return replace(shell, splats=Splats(splats.means + move * way, splats.quats, scales, torch.sigmoid(logits), colors))
 
 
-def _among_neighbours(values: Tensor, means: Tensor, weight: Tensor) -> Tensor:
-    """Mean of `values` [N, C] over the splats around each of those at `means` [N, 3] (metres), by `weight` [N] and nearness."""
-    points = means.detach().cpu().numpy()
-    distance, index = cKDTree(points).query(points, k=min(_NEIGHBOURS, len(points)))
-    near = torch.from_numpy(np.exp(-0.5 * (distance / _TOGETHER) ** 2)).to(values)
-    index = torch.from_numpy(index).to(values.device)
-    share = near * weight[index] + 1e-6 * (index == index[:, :1])
-    return (share[..., None] * values[index]).sum(1) / share.sum(1, keepdim=True)
+def _among_neighbours(values: Tensor, points: np.ndarray, weight: np.ndarray) -> Tensor:
+    """Mean of `values` [N, C] over the splats around each of those at `points` [N, 3] (metres), by `weight` [N] and nearness."""
+    if not len(points):
+        return values
+    distance, index = cKDTree(points).query(points, k=range(1, min(_NEIGHBOURS, len(points)) + 1))
+    share = np.exp(-0.5 * (distance / _TOGETHER) ** 2) * weight[index] + 1e-6 * (distance == 0)
+    share /= share.sum(1, keepdims=True)
+    return (torch.from_numpy(share).to(values)[..., None] * values[torch.from_numpy(index).to(values.device)]).sum(1)
 
 
 def base_to_arrays(base: Base) -> dict[str, np.ndarray]:

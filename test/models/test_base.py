@@ -71,6 +71,12 @@ def test_hair_moves_together_and_the_bust_not_at_all():
     np.testing.assert_allclose(moved, 0.018 * np.tanh(0.5 * 0.01 / 0.018), rtol=1e-4)
 
 
+@pytest.mark.parametrize('count', [0, 1])
+def test_people_with_hardly_any_hair(count):
+    base = hair(count, 0)
+    assert len(corrected_shell(base, torch.ones(count, 6)).splats.means) == count
+
+
 def test_roughness_is_of_neighbours_not_of_shifts(layout):
     count = len(layout.region)
     assert float(roughness(torch.full((count, 3), 0.002), layout)) < 1e-6
