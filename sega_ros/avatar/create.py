@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from sega_ros.avatar.avatar import NOTHING, Avatar, Residual, filled_maps
-from sega_ros.avatar.distil import distil
 from sega_ros.avatar.expressions import other_expressions
 from sega_ros.avatar.lighting import LIGHTINGS, estimate_light, lighting_figure, neutral_colors, neutral_shell
 from sega_ros.avatar.personalise import PersonaliseConfig, View, add_residual, face_of, tune_decoders
@@ -125,6 +124,8 @@ def create_avatar(
     report('bake', 0.96)
     avatar = person.avatar
     if distilled:
+        from sega_ros.avatar.distil import distil
+
         avatar, _ = distil(avatar, head, progress=lambda share: report('distil', 0.96 + 0.04 * share))
     metadata = {
         'created_ns': time.time_ns(), 'quality': quality, 'consent': consent, 'synthetic': True,

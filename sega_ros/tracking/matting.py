@@ -98,13 +98,13 @@ def without_spill(color: np.ndarray, alpha: np.ndarray, image: np.ndarray) -> np
     import cv2
 
     reach = max(3, round(_SPILL_REACH * len(alpha)))
-    solid, outside = (alpha > 0.5).astype(np.uint8), (alpha < 0.02).astype(np.float64)
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    deep = cv2.erode(solid, disc, borderValue=1)
+    solid, outside = (alpha > 0.5).astype(np.uint8), (alpha < 0.02).astype(np.float32)
+    inwards = cv2.distanceTransform(np.pad(solid, 1, mode='edge'), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    deep = (inwards > reach).astype(np.uint8)
     if not deep.any() or not outside.any():
         return color
     near = cv2.GaussianBlur(outside, (0, 0), reach)[..., None]
-    background = cv2.GaussianBlur(image * outside[..., None], (0, 0), reach) / np.maximum(near, 1e-6)
+    background = cv2.GaussianBlur(np.float32(image) * outside[..., None], (0, 0), reach) / np.maximum(near, 1e-6)
     hue = _chroma(background) * (near > 1e-6)
     strength = np.linalg.norm(hue, axis=-1, keepdims=True)
     hue = hue / np.maximum(strength, 1e-6)
@@ -113,7 +113,6 @@ def without_spill(color: np.ndarray, alpha: np.ndarray, image: np.ndarray) -> np
     own = np.zeros(label.max() + 1)
     own[label[deep > 0]] = cv2.GaussianBlur(tone, (0, 0), reach / 8)[deep > 0]
     kept = np.maximum(own[label], 0) + _OWN_HUE * color @ _LUMA
-    inwards = cv2.distanceTransform(np.pad(solid, 1, mode='edge'), cv2.DIST_L2, 5)[1:-1, 1:-1]
     share = np.clip((strength[..., 0] - _CHROMA[0]) / (_CHROMA[1] - _CHROMA[0]), 0, 1) * np.clip(2 - 2 * inwards / reach, 0, 1)
     return color - (share * np.maximum(tone - kept, 0))[..., None] * hue
 

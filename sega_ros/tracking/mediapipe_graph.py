@@ -6,8 +6,10 @@ choose: that of a still picture, and steady.
 """
 
 import contextlib
+import importlib
 import os
 import sys
+import types
 from collections.abc import Iterator
 
 import numpy as np
@@ -58,6 +60,36 @@ def quiet_stderr() -> Iterator[None]:
         os.close(saved)
 
 
+class _Later(types.ModuleType):
+    """A module that is imported when something in it is first used."""
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+@contextlib.contextmanager
+def _without_plots() -> Iterator[None]:
+    """Keep matplotlib out of what is imported here: MediaPipe's drawing helpers want it, and it takes longer than all the rest.
+
+    Who does draw with them gets it then.
+    """
+    package, plots = 'matplotlib', 'matplotlib.pyplot'
+    if package in sys.modules or 'mediapipe' in sys.modules:
+        yield
+        return
+    places = {name: _Later(name) for name in (package, plots)}
+    places[package].pyplot = places[plots]
+    sys.modules.update(places)
+    try:
+        yield
+    finally:
+        for name, place in places.items():
+            if sys.modules.get(name) is place:
+                del sys.modules[name]
+
+
 def import_mediapipe():
     """Return the mediapipe module with the solutions API and its bundled models.
 
@@ -66,7 +98,8 @@ def import_mediapipe():
     """
     os.environ.setdefault('GLOG_minloglevel', '2')
     try:
-        import mediapipe
+        with _without_plots():
+            import mediapipe
     except ImportError as error:
         raise ImportError("mediapipe is not installed: pip install 'mediapipe==0.10.21'") from error
     if not hasattr(mediapipe, 'solutions'):

@@ -1,5 +1,6 @@
 """Detection: one face, several, small ones, none; what can't be used is refused in words."""
 
+import subprocess
 import sys
 import types
 
@@ -149,6 +150,14 @@ def test_mediapipe_without_models_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, 'mediapipe', types.SimpleNamespace(__version__='0.10.31'))
     with pytest.raises(ImportError, match=r'0\.10\.31 carries no models: .* face_landmarker\.task'):
         mediapipe_graph.import_mediapipe()
+
+
+def test_the_plotting_library_waits_until_it_is_used():
+    """In a process of its own: it takes longer to import than the rest of MediaPipe."""
+    code = ("import sys; from sega_ros.tracking.mediapipe_graph import import_mediapipe; mp = import_mediapipe(); "
+            "assert not any(name.startswith('matplotlib') for name in sys.modules); "
+            "assert callable(mp.solutions.drawing_utils.plt.figure) and 'matplotlib.figure' in sys.modules")
+    subprocess.run([sys.executable, '-c', code], check=True)
 
 
 def test_missing_mediapipe_says_what_to_do(monkeypatch):
