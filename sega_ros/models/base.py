@@ -154,9 +154,15 @@ def reshaped(region: np.ndarray) -> np.ndarray:
     return region != Region.EYES
 
 
-def moved_only(change: GaussianMap, reshaped: Tensor) -> GaussianMap:
-    """Changes of texels [T, ...]; where `reshaped` [T] does not hold, their offsets only."""
-    return replace(masked(change, reshaped), offset=change.offset)
+def moved_only(change: GaussianMap, layout: UvLayout) -> GaussianMap:
+    """Changes of texels [T, ...]; of those that are not `reshaped` their offsets only."""
+    return replace(masked(change, torch.from_numpy(reshaped(layout.region)).to(change.offset.device)), offset=change.offset)
+
+
+def looks_only(change: GaussianMap, layout: UvLayout) -> GaussianMap:
+    """What `moved_only` leaves out of changes of texels [T, ...]."""
+    eyes = torch.from_numpy(~reshaped(layout.region)).to(change.offset.device)
+    return replace(masked(change, eyes), offset=torch.zeros_like(change.offset))
 
 
 def masked(texels: GaussianMap, share: Tensor) -> GaussianMap:

@@ -18,9 +18,9 @@ from sega_ros.models.base import (
     held_texels,
     in_units,
     known_texels,
+    looks_only,
     masked,
     moved_only,
-    reshaped,
 )
 from sega_ros.models.binding import SurfaceFrames, bind_texels, facing_fade
 from sega_ros.models.closing import closed
@@ -86,8 +86,7 @@ class Sega(nn.Module):
             (change,), _ = self._changes(static, layout, torch.from_numpy(base.offsets)[None])
             texels = added(texels, change, -share)
             # What is only moved later has its look from here.
-            looks = torch.from_numpy(reshaped(layout.region)).to(share.device)
-            texels = added(texels, replace(change, offset=torch.zeros_like(change.offset)), ~looks)
+            texels = added(texels, looks_only(change, layout))
         texels = closed(texels, base.offset, layout)
         return PersonOutput(base, static, texels, corrected_shell(base, static.shell[0]))
 
@@ -107,9 +106,7 @@ class Sega(nn.Module):
         if not self.with_dynamic:
             return start, None
         changes, deformation = self._changes(person.static, layout, offsets, sample=sample)
-        looks = torch.from_numpy(reshaped(layout.region)).to(self.device)
-        changes = [moved_only(change, looks) for change in changes]
-        return [added(texels, change) for texels, change in zip(start, changes, strict=True)], deformation
+        return [added(texels, moved_only(change, layout)) for texels, change in zip(start, changes, strict=True)], deformation
 
     def _changes(
         self, static: StaticOutput, layout: UvLayout, offsets: Tensor, *, sample: bool = False,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sega_ros.models.base import corrected_shell, held_texels, moved_only, reshaped
+from sega_ros.models.base import added, corrected_shell, held_texels, looks_only, moved_only, reshaped
 from sega_ros.models.closing import roughness
 from sega_ros.models.uv import UvLayout
 from sega_ros.types import GaussianMap, Region, Shell, Splats
@@ -36,13 +36,15 @@ def test_the_scalp_keeps_the_form_of_the_mesh_and_takes_colours(layout):
 def test_eyeballs_move_and_keep_their_looks(layout):
     change = changes(len(layout.region))
     looks = torch.from_numpy(reshaped(layout.region))
-    found = moved_only(change, looks)
+    found = moved_only(change, layout)
     eyes = torch.from_numpy(layout.region == Region.EYES)
     assert eyes.any() and torch.equal(eyes, ~looks)
     assert torch.equal(found.offset, change.offset)
     for name in (*GEOMETRY[1:], 'color'):
         assert not getattr(found, name)[eyes].any()
         assert torch.equal(getattr(found, name)[~eyes], getattr(change, name)[~eyes])
+    whole = added(found, looks_only(change, layout))
+    assert all(torch.equal(getattr(whole, name), getattr(change, name)) for name in (*GEOMETRY, 'color'))
 
 
 def hair(count: int, bust: int) -> SimpleNamespace:

@@ -51,7 +51,7 @@ def decoded(head, layout, model, dtype, vertices, rest):
     offsets = torch.from_numpy(layout.offsets(vertices, rest))[None] * torch.from_numpy(layout.coarse.dynamic)
     deformation = model.deformation(offsets)
     change = at_texels(in_units(model.dynamic(features, fine, deformation.feature, offsets), growth=FRAME_GROWTH), layout)
-    change = moved_only(change, torch.from_numpy(looks))
+    change = moved_only(change, layout)
     moved = torch.nn.functional.grid_sample(deformation.displacement, layout.xy[None, :, None], align_corners=False,
                                             padding_mode='border')[0, :, :, 0].T
     parts = [change.offset + moved, change.rotation, change.log_scale, change.opacity[:, None], change.color]
