@@ -5,7 +5,7 @@ import re
 import secrets
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from sega_ros.avatar.store import ORIGIN_SUFFIX, SUFFIX, AvatarStore, check_avatar_id
@@ -27,6 +27,7 @@ class Origin:
     store: str  # id of the store it is a copy of; '' is unknown
     service: str  # full name of the service that gave it
     fetched_ns: int  # UTC, since 1970
+    replaces: str = ''  # SHA-256 of the copy that was there before: a crash between note and file leaves it
 
 
 def is_store_id(text: str) -> bool:
@@ -61,6 +62,9 @@ class Copies:
 
     def note(self, origin: Origin) -> None:
         """Keep where the avatar that is about to be stored came from; raises as `AvatarStore.save`."""
+        earlier = self._read(origin.avatar_id)
+        if earlier is not None and self._is_here(earlier):
+            origin = replace(origin, replaces=self._store.sha256(origin.avatar_id))
         atomic_write(self._path(origin.avatar_id), json.dumps(asdict(origin), sort_keys=True).encode(), mode=0o600)
 
     def list(self) -> Sequence[Origin]:
@@ -94,7 +98,7 @@ class Copies:
 
     def _is_here(self, origin: Origin) -> bool:
         try:
-            return self._store.sha256(origin.avatar_id) == origin.sha256
+            return self._store.sha256(origin.avatar_id) in (origin.sha256, origin.replaces)
         except SegaError:
             return False
 
@@ -102,8 +106,9 @@ class Copies:
         """What is noted for one avatar; None where nothing sensible is."""
         try:
             values = json.loads(read_file(self._path(avatar_id), limit=_MAX_ORIGIN))
+            values.setdefault('replaces', '')  # a note of an earlier version
             origin = Origin(**{f.name: f.type(values[f.name]) for f in fields(Origin)})
-        except (SegaError, OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (SegaError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
         return origin if origin.avatar_id == avatar_id and (origin.store == '' or is_store_id(origin.store)) else None
 

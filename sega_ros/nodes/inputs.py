@@ -228,7 +228,8 @@ class ExpressionInput:
             with self._heard:
                 last, limit = self._last, patience(self._interval)
                 silence = time.monotonic() - last[1] if last else 0.0
-                self._heard.wait(None if last is None else max(limit - silence, 1 / IDLE_RATE))
+                if self._listening:  # else the notice of it came before this wait
+                    self._heard.wait(None if last is None else max(limit - silence, 1 / IDLE_RATE))
                 if not self._listening:
                     return
                 silence = time.monotonic() - last[1] if last else 0.0

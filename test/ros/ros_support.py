@@ -31,7 +31,7 @@ class World:
         self.domain = 1 + (os.getpid() + next(_COUNTER)) % 100
         self.context = Context()
         rclpy.init(context=self.context, domain_id=self.domain)
-        self._nodes, self._threads, self._executors = [], [], []
+        self._nodes, self._threads, self._executors, self._broken = [], [], [], []
         self.helper = rclpy.create_node('helper', context=self.context)
         self._spin(self.helper, make_executor(self.helper, self.context))
         self.diagnostics = self.collect(DiagnosticArray, '/diagnostics', 10)
@@ -57,15 +57,16 @@ class World:
         thread.start()
         return node
 
-    @staticmethod
-    def _run(executor):
+    def _run(self, executor):
         try:
             executor.spin()
         except ExternalShutdownException:
             pass
-        except RCLError:  # the context was closed while the wait set was built
-            if executor.context.ok():
-                raise
+        except Exception as error:
+            if isinstance(error, RCLError) and not executor.context.ok():
+                return  # the context was closed while the wait set was built
+            self._broken.append(error)
+            raise
 
     def add(self, kind, parameters=None, **kwargs):
         """Make and spin a node; `parameters` are its overrides."""
@@ -89,6 +90,8 @@ class World:
         while time.monotonic() < end:
             if value := condition():
                 return value
+            if self._broken:
+                raise AssertionError(f'{what}: nobody spins a node any more') from self._broken[0]
             pause.wait(0.005)
         raise AssertionError(f'{what}: not within {timeout:g} s')
 

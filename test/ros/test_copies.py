@@ -1,5 +1,6 @@
 """Deletion reaches robots: a fetched copy goes when the very builder it came from says that the avatar is gone, else never."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -144,6 +145,25 @@ def test_an_avatar_made_here_is_not_replaced_by_another_machines(world, tmp_path
     node = robot(world, tmp_path)
     world.wait(lambda: 'was made here' in node._avatars.problem, 'the refusal', 30)
     assert AvatarStore(tmp_path / 'robot').sha256('ann') == mine
+
+
+@pytest.mark.parametrize('former', [False, True])
+def test_a_crash_between_note_and_file_leaves_a_copy(world, tmp_path, operator, plain_avatar, former):
+    """The robot takes the new version when it is there again; what it has does not count as made there."""
+    node = robot(world, tmp_path, avatar_id='bob')
+    fetched(world, node, 'bob')
+    assert node.trigger_deactivate() == node.trigger_cleanup() == TransitionCallbackReturn.SUCCESS
+    store, changed = AvatarStore(tmp_path / 'robot'), AvatarStore(tmp_path / 'operator')
+    origin, = Copies(store).list()
+    if former:  # a note as earlier versions wrote it
+        path = tmp_path / 'robot' / 'bob.origin.json'
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != 'replaces'}))
+    changed.save('bob', replace(plain_avatar, background=np.full(3, 0.5, np.float32)), replace=True)
+    Copies(store).note(replace(origin, sha256=changed.sha256('bob')))  # and no more
+    assert [o.avatar_id for o in Copies(store).list()] == ['bob']
+    assert node.trigger_configure() == node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    world.wait(lambda: (p := node.puppet) and p.record.sha256 == changed.sha256('bob'), 'the new version', 60)
+    assert [o.sha256 for o in Copies(store).list()] == [changed.sha256('bob')]
 
 
 def test_parts_of_deleted_avatars_go(tmp_path, plain_avatar):

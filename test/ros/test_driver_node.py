@@ -243,6 +243,25 @@ def sender(world, rig):
     return lambda value, stamp: publisher.publish(expression_to_message(seen(value, stamp)))
 
 
+def test_stops_while_an_idle_picture_fails(world):
+    """As at the end of a process: publishers are closed under the thread that fills a silence."""
+    rig = Rig(world, record('ann'), parameters={'source': 'expression'}, topic='')
+    rig.loaded()
+    source, filling = rig.node._input, threading.Event()
+
+    def fill_in(*_):
+        filling.set()
+        world.wait(lambda: not source._listening, 'the wish to stop')
+        raise ValueError('closed')
+
+    source._fill_in = fill_in
+    sender(world, rig)(0.4, 1)
+    world.wait(filling.is_set, 'silence')
+    stopping = threading.Thread(target=rig.node.trigger_deactivate, daemon=True)
+    stopping.start()
+    world.wait(lambda: not stopping.is_alive(), 'the stop')
+
+
 def test_a_cut_link_holds_then_eases_to_neutral_and_comes_back(world):
     parameters = {'source': 'expression', 'idle.hold': 0.3, 'idle.ease': 0.2}
     rig = Rig(world, record('ann'), parameters=parameters, topic='')
