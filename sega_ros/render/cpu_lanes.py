@@ -16,6 +16,8 @@ FLOAT, INT, INDEX, BOOL, BYTE = ir.FloatType(), ir.IntType(32), ir.IntType(64), 
 VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 # No `reassoc`: it would undo the rounding in exp2. Values are finite by construction.
 FLAGS = ('contract', 'nsz', 'arcp', 'nnan', 'ninf')
+_EXP2 = {4: (0.009570101276040077, 0.05591785907745361, 0.240247443318367, 0.6931217908859253, 0.9999992847442627),
+         3: (0.05517166935863397, 0.24261113138740398, 0.6932609862035318, 0.9999280729970834)}
 _MAGIC = 12582912.0  # 1.5 * 2^23: adding it to a small float32 rounds to an integer, found in the low mantissa bits
 
 
@@ -70,21 +72,25 @@ class Lanes:
         sign = ir.Constant(INT_VECTOR, [-(2**31)] * LANES)
         return self._new(self.builder.bitcast(self.builder.or_(self._bits(), sign), VECTOR))
 
-    def exp2(self) -> 'Lanes':
-        """Return 2^self, relative error below 3e-6 (minimax polynomial of degree 4); beyond [-126, 127] anything."""
+    def exp2(self, degree: int = 4) -> 'Lanes':
+        """Return 2^self by a minimax polynomial of degree 4 or 3, relative error below 3e-6 or 8e-5.
+
+        Beyond [-126, 127] anything.
+        """
         shifted = self + _MAGIC
         f = self - (shifted - _MAGIC)
-        p = f * 0.009570101276040077 + 0.05591785907745361
-        for c in (0.240247443318367, 0.6931217908859253, 0.9999992847442627):
+        first, second, *rest = _EXP2[degree]
+        p = f * first + second
+        for c in rest:
             p = p * f + c
         exponent = _shift_left(self.builder, shifted._bits(), 23)
         return self._new(self.builder.bitcast(self.builder.add(p._bits(), exponent), VECTOR))
 
-    def any_positive(self) -> ir.Value:
-        """Tell whether a lane is above zero (one bit)."""
+    def any_above(self, least: float) -> ir.Value:
+        """Tell whether a lane is above `least` (one bit)."""
         kind = ir.FunctionType(FLOAT, [VECTOR])
         reduce = cgutils.get_or_insert_function(self.builder.module, kind, f'llvm.vector.reduce.fmax.v{LANES}f32')
-        return self.builder.fcmp_ordered('>', self.builder.call(reduce, [self.value], fastmath=FLAGS), FLOAT(0.0))
+        return self.builder.fcmp_ordered('>', self.builder.call(reduce, [self.value], fastmath=FLAGS), FLOAT(least))
 
     def fold(self) -> ir.Value:
         """Add the four quarters: <16 x float>."""
@@ -133,9 +139,9 @@ def total(lanes: Lanes) -> ir.Value:
 
 def loop(
     builder: ir.IRBuilder, begin: ir.Value, end: ir.Value, state: list[Lanes],
-    body: Callable[[ir.Value, list[Lanes]], list[Lanes]], *, look_every: int,
+    body: Callable[[ir.Value, list[Lanes]], list[Lanes]], *, look_every: int, least: float = 0.0,
 ) -> list[Lanes]:
-    """Emit `for k in range(begin, end): state = body(k, state)`, left early once no lane of state[0] is positive.
+    """Emit `for k in range(begin, end): state = body(k, state)`, left early once no lane of state[0] is above `least`.
 
     Whether it is gets looked at every `look_every` (a power of two) rounds.
     """
@@ -149,7 +155,7 @@ def loop(
     computed = builder.block
     builder.cbranch(builder.icmp_signed('==', builder.and_(following, INDEX(look_every - 1)), INDEX(0)), look, bottom)
     builder.position_at_end(look)
-    alive = after[0].any_positive()
+    alive = after[0].any_above(least)
     builder.branch(bottom)
     builder.position_at_end(bottom)
     more = builder.phi(BOOL)

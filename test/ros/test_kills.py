@@ -126,11 +126,20 @@ class Robot:
         return self.world.reason(SimpleNamespace(get_name=lambda: node.name))
 
     def builder_answers(self):
-        assert self.builder.call(ListAvatars, 'list_avatars', ListAvatars.Request()).success
+        # Configured, but not yet active, it refuses.
+        self.world.wait(lambda: self.builder.call(ListAvatars, 'list_avatars', ListAvatars.Request()).success, 'a list', 60)
 
     def check(self, node):
-        """Wait until a node does its work."""
-        self.pictures_again() if node is self.driver else self.builder_answers()
+        """Wait until a node does its work; an error says how things stand, and the node where its threads are."""
+        try:
+            self.pictures_again() if node is self.driver else self.builder_answers()
+        except AssertionError as error:
+            standing = (f'{node.name}: status {node.process.poll()}, diagnostics {self.said_by(node)}, stored '
+                        f'{sorted(p.name for p in node.store.directory.iterdir())}; camera runs: {self._thread.is_alive()}, '
+                        f'is heard by {self.camera.publisher.get_subscription_count()}')
+            node.process.send_signal(signal.SIGABRT)
+            node.process.wait()
+            raise AssertionError(f'{error}; {standing}') from error
 
     # --- what goes on when the blow falls: each returns when it has begun, and how many seconds it lasts --------------
 
@@ -214,12 +223,8 @@ def test_killed_at_any_moment(robot, astronaut):
         try:
             robot.check(victim)
         except AssertionError as error:  # as whoever restarts nodes would: once more, but not often
-            stuck.append(f'{victim.name} killed while {activity.__name__}: {error}; status {victim.process.poll()}, '
-                         f'diagnostics {robot.said_by(victim)}')
+            stuck.append(f'{victim.name} killed while {activity.__name__}: {error}')
             print('not back, started once more:', stuck[-1])
-            if victim.process.poll() is None:
-                victim.process.send_signal(signal.SIGABRT)  # tells where every thread is
-                victim.process.wait()
             start = time.monotonic()
             victim.start()
             robot.check(victim)
