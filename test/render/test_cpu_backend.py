@@ -160,7 +160,8 @@ def test_bytes_of_opaque_splats_hide_what_is_behind():
     n = 40
     splats = Splats(torch.zeros(n, 3), torch.tensor([[1.0, 0, 0, 0]]).repeat(n, 1), torch.full((n, 3), 0.3), torch.ones(n),
                     torch.full((n, 3), 0.5))
-    image = rasterize_arrays(*(getattr(splats, f).numpy() for f in FIELDS), camera_of((24, 32)), background=np.ones(3, np.float32))
+    arrays = [getattr(splats, f).numpy() for f in FIELDS]
+    image = rasterize_arrays(*arrays, camera_of((24, 32)), background=np.ones(3, np.float32))
     assert (image == 128).all()
 
 
