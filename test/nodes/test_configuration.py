@@ -44,10 +44,11 @@ def test_shipped_yaml_fits_the_nodes(path):
             check_config(values)
 
 
-def test_fastdds_profile_is_the_default_and_large():
-    root = ElementTree.parse(ROOT / 'config/fastdds.xml').getroot()
-    sizes = [int(node.text) for node in root.iter(f'{NAMESPACE}segment_size')]
-    assert sizes and min(sizes) >= 16 * 1024 * 1024
+@pytest.mark.parametrize(('file', 'size'), [('fastdds.xml', 'segment_size'), ('fastdds_udp.xml', 'receiveBufferSize')])
+def test_fastdds_profile_is_the_default_and_large(file, size):
+    root = ElementTree.parse(ROOT / 'config' / file).getroot()
+    sizes = [int(node.text) for node in root.iter(f'{NAMESPACE}{size}')]
+    assert sizes and min(sizes) >= (16 if size == 'segment_size' else 4) * 1024 * 1024
     participant, = root.iter(f'{NAMESPACE}participant')
     assert participant.get('is_default_profile') == 'true'
     descriptors = list(root.iter(f'{NAMESPACE}transport_descriptor'))
