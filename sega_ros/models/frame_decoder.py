@@ -5,6 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from sega_ros.head.model import HeadModel
 from sega_ros.models.base import COLOR_UNIT, FRAME_GROWTH, raw_units
 from sega_ros.models.deformation_vae import UNIT, DeformationConfig, DeformationVAE, check_deformation, check_widths
 from sega_ros.models.dynamic_decoder import REGIONS, DynamicConfig, DynamicDecoder
-from sega_ros.models.frame_kernel import finish_maps, needed_cells, write_texels
+from sega_ros.models.frame_kernel import LookUps, finish_maps, look_ups, needed_cells, write_texels
 from sega_ros.models.layers import fast_dtype
 from sega_ros.models.static_decoder import COARSE, SIDE
 from sega_ros.types import check_shape
@@ -94,6 +95,11 @@ class DecodedTexels:
     index: np.ndarray  # [K] int64 their columns in the buffer that is written
     start: np.ndarray  # [14, K] float32 before activation: offset, rotation, log scale, opacity, colour
 
+    @cached_property
+    def look_ups(self) -> LookUps:
+        """Where they find their values."""
+        return look_ups(self.xy, SIDE, COARSE)
+
 
 class FrameDecoder:
     """Writes the dynamic texels of one frame. Keeps buffers, not state."""
@@ -150,8 +156,9 @@ class FrameDecoder:
 
 def write_decoded(maps: np.ndarray, displacement: np.ndarray, texels: DecodedTexels, out: np.ndarray) -> None:
     """Write the columns of `texels` in `out` [14, T] from what `FrameDecoder.decode` gives."""
-    start = texels.start[:11], texels.start[11:]
-    write_texels(maps, displacement, COLOR_UNIT, texels.xy, texels.reshaped, *start, texels.index, out)
+    start, found = (texels.start[:11], texels.start[11:]), texels.look_ups
+    write_texels(maps, np.ascontiguousarray(displacement), COLOR_UNIT, found.cells, found.shares, texels.reshaped, *start,
+                 texels.index, out)
 
 
 class PosedOffsets:

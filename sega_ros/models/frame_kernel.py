@@ -3,15 +3,18 @@
 The maps lie pixel by pixel (channels last), as convolutions of few channels leave them: what a texel needs lies together.
 """
 
-import math
+from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
 
 from sega_ros.models.static_decoder import GEOMETRY
-from sega_ros.render.cpu_math import EXACT, use_wide_vectors
+from sega_ros.render.cpu_math import EXACT, bits_to_float, float_to_bits, use_wide_vectors
 
-f32 = np.float32
+f32, uint = np.float32, np.uintp
+BLOCK = 128  # texels that are activated together
+_LOG2E = f32(1.4426950408889634)
+_MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it to a small float32 rounds to an integer, found in the low mantissa bits
 _FAR = f32(4.97)  # beyond it the approximation of tanh leaves its range; there it differs from 1 by 1e-4
 
 
@@ -55,67 +58,106 @@ def needed_cells(xy: np.ndarray, side: int) -> np.ndarray:
     return np.unique(row * side + col)
 
 
-@nb.njit(inline='always')
-def _corners(x, y, side):
-    """Upper left texel and weights for a bilinear look-up at (x, y) in texels, clamped to the map."""
-    x, y = min(max(x, f32(0)), f32(side - 1)), min(max(y, f32(0)), f32(side - 1))
-    j, i = min(int(x), side - 2), min(int(y), side - 2)
-    return i, j, x - f32(j), y - f32(i)
+@dataclass(frozen=True)
+class LookUps:
+    """Where texels find their values in the maps: the same in every frame."""
+
+    cells: np.ndarray  # [K, 6] uint32 places in the flat arrays: geometry and displacement upper left, four pixels of colour
+    shares: np.ndarray  # [K, 6] float32 how far right and down from the upper left: geometry, displacement, colour
+
+
+def look_ups(xy: np.ndarray, side: int, displacement_side: int) -> LookUps:
+    """Bilinear look-ups for texels at `xy` [K, 2], -1 to 1, in maps of `side` and displacements of `displacement_side` texels.
+
+    Colours are twice as fine: the 2 x 2 pixels of a cell are channels of the maps (torch's pixel_shuffle).
+    """
+    channels = GEOMETRY + 12
+    corners, shares = [], []
+    for size in (side, displacement_side, 2 * side):
+        at = np.clip((xy.astype(np.float32) + f32(1)) * f32(0.5) * f32(size) - f32(0.5), f32(0), f32(size - 1))
+        corner = np.minimum(at.astype(np.int64), size - 2)
+        corners.append(corner[:, ::-1])  # row, column
+        shares.append(at - corner.astype(np.float32))
+    (i, j), (k, m), (row, col) = (c.T for c in corners)
+    fine = [(((row + y) >> 1) * side + ((col + x) >> 1)) * channels + GEOMETRY + 2 * ((row + y) & 1) + ((col + x) & 1)
+            for y in (0, 1) for x in (0, 1)]
+    cells = np.stack([(i * side + j) * channels, k * displacement_side + m, *fine], 1)
+    return LookUps(np.ascontiguousarray(cells, np.uint32), np.ascontiguousarray(np.concatenate(shares, 1), np.float32))
 
 
 @nb.njit(inline='always')
-def _blend(maps, c, i, j, fx, fy):
-    upper = maps[c, i, j] + fx * (maps[c, i, j + 1] - maps[c, i, j])
-    lower = maps[c, i + 1, j] + fx * (maps[c, i + 1, j + 1] - maps[c, i + 1, j])
+def _between(flat, at, right, down, fx, fy):
+    """Bilinear value of a flat array around place `at`."""
+    upper = flat[at] + fx * (flat[at + right] - flat[at])
+    lower = flat[at + down] + fx * (flat[at + down + right] - flat[at + down])
     return upper + fy * (lower - upper)
 
 
 @nb.njit(inline='always')
-def _color(maps, c, i, j):
-    """Colour `c` at (i, j) of the picture of twice the size, whose 2 x 2 pixels are channels of one (torch's pixel_shuffle)."""
-    return maps[i >> 1, j >> 1, GEOMETRY + 4 * c + 2 * (i & 1) + (j & 1)]
+def _exp(x):
+    """Exponential of a float32 that LLVM can vectorise, right to 3e-6 of it; beyond 2^-126 and 2^126 it stays there."""
+    x = min(max(x * _LOG2E, f32(-126)), f32(126))
+    shifted = x + _MAGIC
+    f = x - (shifted - _MAGIC)
+    p = f32(0.009570101276040077) * f + f32(0.05591785907745361)
+    p = (p * f + f32(0.240247443318367)) * f + f32(0.6931217908859253)
+    p = p * f + f32(0.9999992847442627)
+    return bits_to_float(float_to_bits(p) + (float_to_bits(shifted) << nb.int32(23)))
+
+
+@nb.njit(cache=True, fastmath=EXACT, error_model='numpy')
+def _activate_block(s):
+    """Activate the rows of `s` [11, BLOCK]: offset, rotation, log scale, opacity."""
+    use_wide_vectors()
+    for i in range(BLOCK):
+        a, b, c, d = s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i]
+        length = f32(1) / np.sqrt(a * a + b * b + c * c + d * d + f32(1e-12))
+        s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i] = a * length, b * length, c * length, d * length
+        for row in range(7, 10):
+            s[row * BLOCK + i] = _exp(s[row * BLOCK + i])
+        s[10 * BLOCK + i] = f32(1) / (f32(1) + _exp(-s[10 * BLOCK + i]))
 
 
 @nb.njit(cache=True, nogil=True, fastmath={'contract', 'nsz', 'arcp'})
-def write_texels(maps, displacement, color_unit, xy, reshaped, start, start_color, index, out):
+def write_texels(maps, displacement, color_unit, cells, shares, reshaped, start, start_color, index, out):
     """Add changes to the texels' own parameters and activate them.
 
     Args:
         maps: [h, h, 23] offset, rotation, log scale, opacity of `finish_maps`; raw colours, 4 pixels of each.
         displacement: [3, d, d] metres.
         color_unit: what a raw colour is multiplied by.
-        xy: [K, 2] places in UV, -1 to 1.
+        cells: [K, 6] of `look_ups`.
+        shares: [K, 6] likewise.
         reshaped: [K] bool; others only move.
         start: [11, K] the avatar's own parameters, before activation.
         start_color: [3, K] likewise, lids included.
         index: [K] columns of `out`.
         out: [14, T] offset, unit rotation, scales (metres), opacity, colour.
     """
-    h, d = maps.shape[0], displacement.shape[1]
-    s = 2 * h
-    value = np.empty(GEOMETRY, np.float32)
-    for k in range(index.shape[0]):
-        u, v, t = (xy[k, 0] + f32(1)) * f32(0.5), (xy[k, 1] + f32(1)) * f32(0.5), index[k]
-        i, j, fx, fy = _corners(u * f32(h) - f32(0.5), v * f32(h) - f32(0.5), h)
+    flat, moved = maps.reshape(-1), displacement.reshape(-1)
+    right, down, plane = uint(maps.shape[2]), uint(maps.shape[1] * maps.shape[2]), uint(displacement.shape[1] ** 2)
+    below = uint(displacement.shape[1])
+    values = np.zeros(GEOMETRY * BLOCK, np.float32)
+    for first in range(0, index.shape[0], BLOCK):
+        n = min(BLOCK, index.shape[0] - first)
+        for lane in range(n):
+            k, t = uint(first + lane), uint(index[first + lane])
+            share = f32(reshaped[k])
+            at, fx, fy = uint(cells[k, 0]), shares[k, 0], shares[k, 1]
+            for c in range(GEOMETRY):
+                change = _between(flat, at + uint(c), right, down, fx, fy)
+                values[c * BLOCK + lane] = start[c, k] + (change if c < 3 else share * change)
+            at, fx, fy = uint(cells[k, 1]), shares[k, 2], shares[k, 3]
+            for c in range(3):
+                values[c * BLOCK + lane] += _between(moved, at + uint(c) * plane, uint(1), below, fx, fy)
+            fx, fy = shares[k, 4], shares[k, 5]
+            for c in range(3):
+                a, b, d, e = (flat[uint(cells[k, 2]) + uint(4 * c)], flat[uint(cells[k, 3]) + uint(4 * c)],
+                              flat[uint(cells[k, 4]) + uint(4 * c)], flat[uint(cells[k, 5]) + uint(4 * c)])
+                upper, lower = a + fx * (b - a), d + fx * (e - d)
+                change = share * color_unit * (upper + fy * (lower - upper))
+                out[11 + c, t] = min(max(start_color[c, k] + change, f32(0)), f32(1))
+        _activate_block(values)
         for c in range(GEOMETRY):
-            upper = maps[i, j, c] + fx * (maps[i, j + 1, c] - maps[i, j, c])
-            lower = maps[i + 1, j, c] + fx * (maps[i + 1, j + 1, c] - maps[i + 1, j, c])
-            value[c] = upper + fy * (lower - upper)
-        share = f32(reshaped[k])
-        for c in range(GEOMETRY):
-            value[c] = start[c, k] + (value[c] if c < 3 else share * value[c])
-        i, j, fx, fy = _corners(u * f32(d) - f32(0.5), v * f32(d) - f32(0.5), d)
-        for c in range(3):
-            out[c, t] = value[c] + _blend(displacement, c, i, j, fx, fy)
-        length = f32(1) / math.sqrt(value[3] ** 2 + value[4] ** 2 + value[5] ** 2 + value[6] ** 2 + f32(1e-12))
-        for c in range(3, 7):
-            out[c, t] = value[c] * length
-        for c in range(7, 10):
-            out[c, t] = math.exp(value[c])
-        out[10, t] = f32(1) / (f32(1) + math.exp(-value[10]))
-        i, j, fx, fy = _corners(u * f32(s) - f32(0.5), v * f32(s) - f32(0.5), s)
-        for c in range(3):
-            upper = _color(maps, c, i, j) + fx * (_color(maps, c, i, j + 1) - _color(maps, c, i, j))
-            lower = _color(maps, c, i + 1, j) + fx * (_color(maps, c, i + 1, j + 1) - _color(maps, c, i + 1, j))
-            change = share * color_unit * (upper + fy * (lower - upper))
-            out[11 + c, t] = min(max(start_color[c, k] + change, f32(0)), f32(1))
+            for lane in range(n):
+                out[c, uint(index[first + lane])] = values[c * BLOCK + lane]

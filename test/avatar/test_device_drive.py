@@ -18,7 +18,7 @@ from sega_ros.head.skinning import Poser
 from sega_ros.head.tensor_poser import TensorPoser
 from sega_ros.models.binding import surface_frames, vertex_normals
 from sega_ros.models.frame_decoder import FrameDecoder
-from sega_ros.models.layers import has_matrix_units
+from sega_ros.models.layers import fast_dtype
 from sega_ros.models.tensor_frame import TensorBinder
 from sega_ros.types import FlameParams
 
@@ -105,7 +105,7 @@ def test_pictures_differ_where_they_must(pairs):
 def test_the_fast_precision_is_close(real_avatar, head, pairs):
     """By default the convolutions run in bfloat16 where there are units for it: a 256th of what the decoder changes."""
     exact, fast = pairs['whole'][0], DeviceDriver(real_avatar, head, device='cpu')
-    assert fast._decoder._networks.dtype == (torch.bfloat16 if has_matrix_units() else torch.float32)
+    assert fast._decoder._networks.dtype == fast_dtype(torch.device('cpu'))
     for seed in (1, 2):
         assert psnr(fast.render(message(fast, seed), VIEWS['frontal']), exact.render(message(exact, seed), VIEWS['frontal'])) > 45
 
