@@ -4,6 +4,8 @@ A tile is 8 x 8 pixels, held as 64 lanes; each splat is evaluated over all of th
 A transmittance is negative once its pixel is done.
 """
 
+from functools import partial
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -41,23 +43,32 @@ def _blend_list(typingctx, records, pairs, begin, end, x0, y0, state, image):
     For an `image` of bytes by less work, see `_step_for_bytes`.
     """
     _want_contiguous(records, pairs, state)
-    step, least, look = (_step_for_bytes, _UNSEEN, _LOOK_FOR_BYTES) if image.dtype == types.uint8 else (_step, 0.0, _LOOK)
+    for_bytes = image.dtype == types.uint8
+    least, look = (_UNSEEN, _LOOK_FOR_BYTES) if for_bytes else (0.0, _LOOK)
 
     def codegen(context, b, signature, args):
+        step = partial(_step_for_bytes, scaling=cpu_lanes.can_scale(context)) if for_bytes else _step
         records, pairs, state = (_data(context, b, signature, args, k) for k in (0, 1, 6))
         begin, end = args[2:4]
         pixels = _pixels(b, *args[4:6])
 
         def body(k, lanes):
-            transmittance, *rgb = lanes
+            # One quarter after the other, not step by step: what is alive at a time stays in registers.
             get, _ = _record(b, records, pairs, k)
-            exponent, _, _ = _falloff(b, get, pixels)
-            after, weight, *_ = step(exponent, transmittance)
-            return [after, *(c + weight * _broadcast(b, get, RED + i) for i, c in enumerate(rgb))]
+            after = [None] * 16
+            for q, exponent in enumerate(_falloff(b, get, pixels)[0]):
+                after[q], weight, *_ = step(exponent, lanes[q])
+                for c in (1, 2, 3):
+                    after[4 * c + q] = lanes[4 * c + q] + weight * Lanes.broadcast(b, get(RED + c - 1), _QUARTER)
+            return after
 
-        start = [Lanes.constant(b, value) for value in (1.0, 0.0, 0.0, 0.0)]
-        for row, lanes in enumerate(cpu_lanes.loop(b, begin, end, start, body, look_every=look, least=least)):
-            cpu_lanes.store_row(b, state, row, lanes)
+        def alive(lanes):
+            return cpu_lanes.concat(lanes[:4]).any_above(least)
+
+        start = [Lanes.constant(b, float(row == 0), _QUARTER) for row in range(4) for _ in range(4)]
+        after = cpu_lanes.loop(b, begin, end, start, body, look_every=look, alive=alive)
+        for row in range(4):
+            cpu_lanes.store_row(b, state, row, cpu_lanes.concat(after[4 * row : 4 * row + 4]))
         return context.get_dummy_value()
     return types.none(records, pairs, begin, end, x0, y0, state, image), codegen
 
@@ -79,7 +90,7 @@ def _blend_list_backward(typingctx, records, pairs, begin, end, x0, y0, state, g
             transmittance, rest = lanes
             v_rgb = [cpu_lanes.load_row(b, state, 2 + c) for c in range(3)]
             get, index = _record(b, records, pairs, k)
-            exponent, u, v = _falloff(b, get, pixels)
+            exponent, u, v = (cpu_lanes.concat(quarters) for quarters in _falloff(b, get, pixels))
             after, weight, alpha, free = _step(exponent, transmittance)
             red, green, blue = (_broadcast(b, get, RED + c) for c in range(3))
             value = v_rgb[0] * red + v_rgb[1] * green + v_rgb[2] * blue
@@ -94,7 +105,7 @@ def _blend_list_backward(typingctx, records, pairs, begin, end, x0, y0, state, g
             return [after, rest]
 
         start = [cpu_lanes.load_row(b, state, row) for row in range(2)]
-        cpu_lanes.loop(b, begin, end, start, body, look_every=_LOOK)
+        cpu_lanes.loop(b, begin, end, start, body, look_every=_LOOK, alive=lambda lanes: lanes[0].any_above(0.0))
         return context.get_dummy_value()
     return types.none(records, pairs, begin, end, x0, y0, state, grads), codegen
 
@@ -111,15 +122,13 @@ def _step(p: Lanes, transmittance: Lanes):
     return after.where(keep, transmittance.minus_abs()), weight, alpha, b.and_(keep, unclamped)
 
 
-def _step_for_bytes(p: Lanes, transmittance: Lanes):
+def _step_for_bytes(p: Lanes, transmittance: Lanes, *, scaling: bool):
     """`_step` where a quarter of a byte's step is near enough: transmittance after, and weight.
 
     No splat is left out for taking the transmittance too low: the next ones no longer show. That none reaches zero keeps
     denormal numbers away.
     """
-    full = p.exp2(degree=3)
-    alpha = full.where(full <= ALPHA_MAX, ALPHA_MAX).where(p >= _LOG2_CUT, 0.0)
-    weight = transmittance * alpha
+    weight = transmittance * p.rough_exp2(p >= _LOG2_CUT, scaling=scaling)
     after = transmittance - weight
     return after.where(after >= _NONE, _NONE), weight
 
@@ -129,8 +138,8 @@ def _pixels(b, x0, y0) -> tuple[Lanes, Lanes]:
     return tuple(Lanes.broadcast(b, corner, _QUARTER) + at for corner, at in ((x0, _XS), (y0, _YS)))
 
 
-def _falloff(b, get, pixels) -> tuple[Lanes, Lanes, Lanes]:
-    """Exponent log2(opacity) - u^2 - v^2 of the lanes, and their whitened offsets u, v from the record's centre.
+def _falloff(b, get, pixels) -> tuple[list[Lanes], list[Lanes], list[Lanes]]:
+    """Exponent log2(opacity) - u^2 - v^2 of the quarters, and their whitened offsets u, v from the record's centre.
 
     Of the middle rows' u and v, two rows up or down are a step of (b, d): the exponent of the other quarters is that of the
     middle plus a multiple of u b + v d, and what depends on the record alone is stored in it. That is 14 instructions, not 20,
@@ -145,8 +154,7 @@ def _falloff(b, get, pixels) -> tuple[Lanes, Lanes, Lanes]:
     middle = of(MID) - u * u - v * v
     rim = middle - of(FALL)
     exponent = [(rim if abs(k) == 3 else middle) - tilt * (2 * k) for k in _DOWN]
-    offsets = ([at + of(name) * k for k in _DOWN] for at, name in ((u, B), (v, D)))
-    return cpu_lanes.concat(exponent), *(cpu_lanes.concat(o) for o in offsets)
+    return exponent, *([at + of(name) * k for k in _DOWN] for at, name in ((u, B), (v, D)))
 
 
 def _record(b, records, pairs, k):

@@ -16,24 +16,27 @@ FLOAT, INT, INDEX, BOOL, BYTE = ir.FloatType(), ir.IntType(32), ir.IntType(64), 
 VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 # No `reassoc`: it would undo the rounding in exp2. Values are finite by construction.
 FLAGS = ('contract', 'nsz', 'arcp', 'nnan', 'ninf')
-_EXP2 = {4: (0.009570101276040077, 0.05591785907745361, 0.240247443318367, 0.6931217908859253, 0.9999992847442627),
-         3: (0.05517166935863397, 0.24261113138740398, 0.6932609862035318, 0.9999280729970834)}
+# Factors of minimax polynomials for 2^f, that of the highest power first: f in [-1/2, 1/2], twice, and in [0, 1).
+EXACT_EXP2 = (0.009570101276040077, 0.05591785907745361, 0.240247443318367, 0.6931217908859253, 0.9999992847442627)
+_ROUGH_EXP2 = (0.05517166935863397, 0.24261113138740398, 0.6932609862035318, 0.9999280729970834)
+_ROUGH_EXP2_OF_FRACTION = (0.0780245235375871, 0.22606716467830595, 0.6958335313229567, 0.9999252200961)
+_ALL = ir.IntType(16)(-1)
 _MAGIC = 12582912.0  # 1.5 * 2^23: adding it to a small float32 rounds to an integer, found in the low mantissa bits
 
 
 class Lanes:
-    """A <64 x float> value under construction; numbers and arrays of 64 mix in as constants.
+    """A vector of floats under construction, as a rule <64 x float>; numbers and arrays of its width mix in as constants.
 
-    Arithmetic also takes other widths: four quarters of 16 are computed one by one and joined by `concat`.
+    Quarters of 16 may be computed one by one, and joined by `concat`: fewer values are alive at a time.
     """
 
     def __init__(self, builder: ir.IRBuilder, value: ir.Value):
         self.builder, self.value = builder, value
 
     @classmethod
-    def constant(cls, builder: ir.IRBuilder, values) -> 'Lanes':
-        """Return lanes holding a number, or 64 of them."""
-        return cls(builder, _constant(values))
+    def constant(cls, builder: ir.IRBuilder, values, count: int = LANES) -> 'Lanes':
+        """Return `count` lanes holding a number, or as many of them."""
+        return cls(builder, _constant(values, count))
 
     @classmethod
     def broadcast(cls, builder: ir.IRBuilder, scalar: ir.Value, count: int = LANES) -> 'Lanes':
@@ -64,44 +67,75 @@ class Lanes:
         return self.builder.fcmp_ordered('<=', self.value, _value(other, self))
 
     def where(self, mask: ir.Value, other) -> 'Lanes':
-        """Return self in the lanes of `mask` [64 bits], `other` elsewhere."""
+        """Return self in the lanes of `mask`, `other` elsewhere."""
         return self._new(self.builder.select(mask, self.value, _value(other, self)))
 
     def minus_abs(self) -> 'Lanes':
         """Return -|self|."""
-        sign = ir.Constant(INT_VECTOR, [-(2**31)] * LANES)
-        return self._new(self.builder.bitcast(self.builder.or_(self._bits(), sign), VECTOR))
+        bits = self._bits()
+        sign = ir.Constant(bits.type, [-(2**31)] * bits.type.count)
+        return self._new(self.builder.bitcast(self.builder.or_(bits, sign), self.value.type))
 
-    def exp2(self, degree: int = 4) -> 'Lanes':
-        """Return 2^self by a minimax polynomial of degree 4 or 3, relative error below 3e-6 or 8e-5.
-
-        Beyond [-126, 127] anything.
-        """
+    def exp2(self, factors: tuple[float, ...] = EXACT_EXP2) -> 'Lanes':
+        """Return 2^self by a polynomial, relative error below 3e-6; beyond [-126, 127] anything."""
         shifted = self + _MAGIC
-        f = self - (shifted - _MAGIC)
-        first, second, *rest = _EXP2[degree]
-        p = f * first + second
-        for c in rest:
-            p = p * f + c
+        p = (self - (shifted - _MAGIC)).polynomial(factors)
         exponent = _shift_left(self.builder, shifted._bits(), 23)
-        return self._new(self.builder.bitcast(self.builder.add(p._bits(), exponent), VECTOR))
+        return self._new(self.builder.bitcast(self.builder.add(p._bits(), exponent), self.value.type))
+
+    def rough_exp2(self, mask: ir.Value, *, scaling: bool) -> 'Lanes':
+        """Return 2^self in the lanes of `mask`, 0 elsewhere; relative error below 8e-5.
+
+        `scaling` (quarters, if `can_scale`): by the instructions of AVX-512 for the fraction and for the power of two.
+        """
+        if not scaling:
+            return self.exp2(_ROUGH_EXP2).where(mask, 0.0)
+        p = self._of_avx512('reduce', self, INT(1), self, _ALL).polynomial(_ROUGH_EXP2_OF_FRACTION)  # less its floor
+        zero, bits = Lanes.constant(self.builder, 0.0, 16), self.builder.bitcast(mask, ir.IntType(16))
+        return self._of_avx512('scalef', p, self, zero, bits)
+
+    def polynomial(self, factors: tuple[float, ...]) -> 'Lanes':
+        """Return the polynomial with these factors, that of the highest power first."""
+        first, second, *rest = factors
+        p = self * first + second
+        for c in rest:
+            p = p * self + c
+        return p
+
+    def _of_avx512(self, name: str, *args) -> 'Lanes':
+        """Emit an instruction on <16 x float>: its operands, what masked lanes get, the mask; rounding as it is."""
+        values = [*(a.value if isinstance(a, Lanes) else a for a in args), INT(4)]
+        kind = ir.FunctionType(self.value.type, [v.type for v in values])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f'llvm.x86.avx512.mask.{name}.ps.512')
+        return self._new(self.builder.call(function, values))
 
     def any_above(self, least: float) -> ir.Value:
         """Tell whether a lane is above `least` (one bit)."""
-        kind = ir.FunctionType(FLOAT, [VECTOR])
-        reduce = cgutils.get_or_insert_function(self.builder.module, kind, f'llvm.vector.reduce.fmax.v{LANES}f32')
+        kind = ir.FunctionType(FLOAT, [self.value.type])
+        name = f'llvm.vector.reduce.fmax.v{self.value.type.count}f32'
+        reduce = cgutils.get_or_insert_function(self.builder.module, kind, name)
         return self.builder.fcmp_ordered('>', self.builder.call(reduce, [self.value], fastmath=FLAGS), FLOAT(least))
 
     def fold(self) -> ir.Value:
         """Add the four quarters: <16 x float>."""
-        q = [self.builder.shuffle_vector(self.value, self.value, _indices(range(k, k + 16))) for k in (0, 16, 32, 48)]
+        q = [quarter.value for quarter in self.quarters()]
         return _add(self.builder, _add(self.builder, q[0], q[1]), _add(self.builder, q[2], q[3]))
 
     def _bits(self) -> ir.Value:
-        return self.builder.bitcast(self.value, INT_VECTOR)
+        return self.builder.bitcast(self.value, ir.VectorType(INT, self.value.type.count))
+
+    def quarters(self) -> list['Lanes']:
+        """The four quarters."""
+        n, v = self.value.type.count // 4, self.value
+        return [self._new(self.builder.shuffle_vector(v, v, _indices(range(k * n, (k + 1) * n)))) for k in range(4)]
 
     def _new(self, value: ir.Value) -> 'Lanes':
         return Lanes(self.builder, value)
+
+
+def can_scale(context) -> bool:
+    """Whether the machine that `context` compiles for has the instructions of `Lanes.rough_exp2`."""
+    return '+avx512dq' in context.codegen().magic_tuple()[2].split(',')
 
 
 def concat(quarters: list[Lanes]) -> Lanes:
@@ -139,9 +173,9 @@ def total(lanes: Lanes) -> ir.Value:
 
 def loop(
     builder: ir.IRBuilder, begin: ir.Value, end: ir.Value, state: list[Lanes],
-    body: Callable[[ir.Value, list[Lanes]], list[Lanes]], *, look_every: int, least: float = 0.0,
+    body: Callable[[ir.Value, list[Lanes]], list[Lanes]], *, look_every: int, alive: Callable[[list[Lanes]], ir.Value],
 ) -> list[Lanes]:
-    """Emit `for k in range(begin, end): state = body(k, state)`, left early once no lane of state[0] is above `least`.
+    """Emit `for k in range(begin, end): state = body(k, state)`, left early once `alive(state)` (one bit) is false.
 
     Whether it is gets looked at every `look_every` (a power of two) rounds.
     """
@@ -149,18 +183,18 @@ def loop(
     top, look, bottom, done = (builder.append_basic_block(n) for n in ('lanes', 'look', 'bottom', 'done'))
     builder.cbranch(builder.icmp_signed('<', begin, end), top, done)
     builder.position_at_end(top)
-    k, phis = builder.phi(INDEX), [builder.phi(VECTOR) for _ in state]
+    k, phis = builder.phi(INDEX), [builder.phi(s.value.type) for s in state]
     after = body(k, [Lanes(builder, p) for p in phis])
     following = builder.add(k, INDEX(1))
     computed = builder.block
     builder.cbranch(builder.icmp_signed('==', builder.and_(following, INDEX(look_every - 1)), INDEX(0)), look, bottom)
     builder.position_at_end(look)
-    alive = after[0].any_above(least)
+    going_on = alive(after)
     builder.branch(bottom)
     builder.position_at_end(bottom)
     more = builder.phi(BOOL)
     more.add_incoming(BOOL(1), computed)
-    more.add_incoming(alive, look)
+    more.add_incoming(going_on, look)
     builder.cbranch(builder.and_(more, builder.icmp_signed('<', following, end)), top, done)
     k.add_incoming(begin, entry)
     k.add_incoming(following, bottom)
@@ -168,7 +202,7 @@ def loop(
         phi.add_incoming(before.value, entry)
         phi.add_incoming(value.value, bottom)
     builder.position_at_end(done)
-    results = [builder.phi(VECTOR) for _ in state]
+    results = [builder.phi(s.value.type) for s in state]
     for result, before, value in zip(results, state, after, strict=True):
         result.add_incoming(before.value, entry)
         result.add_incoming(value.value, bottom)
@@ -208,7 +242,7 @@ def _row(builder, floats, row):
 
 
 def _shift_left(builder, integers, bits: int):
-    return builder.shl(integers, ir.Constant(INT_VECTOR, [bits] * LANES))
+    return builder.shl(integers, ir.Constant(integers.type, [bits] * integers.type.count))
 
 
 def _add(builder, a, b):
