@@ -24,6 +24,7 @@ _LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four poi
 # Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
 _SKIN = 0.60
 _TEETH, _GUMS, _TONGUE = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15]), np.float32([0.66, 0.36, 0.34])
+_GAP = np.float32([0.28, 0.34, 0.37])  # of a tooth's colour that is missing between two
 
 
 @dataclass(frozen=True)
@@ -248,7 +249,7 @@ def _fill_mouth(
     for part, base in ((region == Region.TEETH, _TEETH), ((region == Region.MOUTH) & ~tongue, _GUMS), (tongue, _TONGUE)):
         plain = base * shade[:, None]
         if base is _TEETH:
-            plain *= _between_teeth(points)[:, None]
+            plain[part] *= 1 - _between_teeth(points[part])[:, None] * _GAP
             known = part & seen
             if known.sum() > 20:  # the person's own tooth colour
                 plain = plain * np.clip(np.median(color[known], 0) / np.median(plain[known], 0), 0.6, 1.6)
@@ -257,9 +258,9 @@ def _fill_mouth(
 
 
 def _between_teeth(points: np.ndarray) -> np.ndarray:
-    """Shade [T] in [0, 1] of the gaps between teeth, by the usual widths of teeth from the middle outwards."""
+    """How much points [T, 3] of the teeth lie in the gaps between them, 0 to 1, by usual widths from the middle outwards."""
     # Arc length from the middle along the front of the dental arch, about a circle of 22 mm.
     arc = 0.022 * np.arctan2(np.abs(points[:, 0]), np.maximum(points[:, 2] - points[:, 2].max() + 0.022, 1e-4))
     gaps = np.cumsum([0.0, 0.0080, 0.0065, 0.0075, 0.0070, 0.0070])
     nearest = np.abs(arc[:, None] - gaps).min(1)
-    return 1 - 0.3 * np.exp(-0.5 * (nearest / 0.0006) ** 2)
+    return np.exp(-0.5 * (nearest / 0.0009) ** 2)

@@ -8,7 +8,7 @@ import pytest
 
 from sega_ros.avatar.create import QUALITIES
 from sega_ros.avatar.start import photo_start
-from sega_ros.avatar.texture import _sampled, mouth_gap, tuck_in, unwrap, visible_texels
+from sega_ros.avatar.texture import _fill_mouth, _sampled, mouth_gap, tuck_in, unwrap, visible_texels
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
@@ -113,6 +113,19 @@ def test_a_shut_mouth_gets_teeth_and_gums(scene, plain):
     teeth, inner = plain.color[scene.region == Region.TEETH], plain.color[scene.region == Region.MOUTH]
     assert teeth.mean() > inner.mean() + 0.1
     assert (inner[:, 0] > inner[:, 2] - 0.02).mean() > 0.9, 'gums and tongue are red'
+
+
+def test_one_tooth_ends_where_the_next_begins(head):
+    """Teeth that no photo shows: between the two in front it is darker than in the middle of each."""
+    layout = UvLayout.build(head, 192)
+    points = (head.v_template[layout.table.corners] * layout.table.bary[..., None]).sum(1)
+    color, none = np.zeros((len(points), 3), np.float32), np.zeros(len(points), bool)
+    _fill_mouth(layout.region, none, points, color, none, 1.0)
+    teeth = layout.region == Region.TEETH
+    front = teeth & (points[:, 2] > points[teeth, 2].max() - 0.004)
+    gap, middle = front & (abs(points[:, 0]) < 0.0008), front & (abs(abs(points[:, 0]) - 0.004) < 0.001)
+    assert gap.sum() > 3 and middle.sum() > 3
+    assert color[gap].mean() < 0.85 * color[middle].mean()
 
 
 def test_the_tongue_is_brighter_than_the_throat(scene, plain):
