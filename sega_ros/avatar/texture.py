@@ -21,6 +21,10 @@ _OPEN_MOUTH = 0.035  # gap between the lips over the face's width from which the
 _LASHES = 0.0008  # width of the lash line, metres
 _SOCKET = 0.006  # metres around the lids whose shade belongs to the open eye
 _LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four points of its ring
+# MediaPipe: the edges of the lids, around the right and the left eye.
+_EYE_RINGS = ((33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
+              (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249))
+_LID_EDGE = 0.4  # pixels of the crop: landmarks place the edges of the lids no better
 # Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
 _SKIN = 0.60
 _TEETH, _GUMS, _TONGUE = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15]), np.float32([0.66, 0.36, 0.34])
@@ -113,6 +117,9 @@ def unwrap(
     seen &= region != Region.MOUTH
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
         seen &= region != Region.TEETH
+    # Where the fit has a lid and the photo the eye, an iris would stay on the lid while the eyeball turns away.
+    edge = (region == Region.EYELIDS) & seen & _in_eye_openings(photo, xy)
+    seen &= ~edge
     color = np.clip(_sampled(photo.color, xy), 0, 1).astype(np.float32)
     mean_points = (head.v_template[table.corners] * table.bary[..., None]).sum(1)
     skin = np.isin(region, [Region.FACE, Region.EYELIDS, Region.EARS, Region.NECK])
@@ -120,13 +127,26 @@ def unwrap(
     seen[teeth] &= _less_red(color[teeth], color[skin & seen])  # what lies over a tooth in the fit may be a lip in the photo
     for part in (skin, region == Region.SCALP):
         _fill_part(head, table, region, part, mean_points, color, seen)
-    shut = _fill_lids(head, table, region, mean_points, color, seen)
+    shut = _fill_lids(head, table, region, mean_points, color, seen, edge)
     _paint_eyes(head, table, region == Region.EYES, frames, mean_points, photo, camera, color, seen)
     light = float(np.clip(np.median(color[skin & seen].mean(1)) / _SKIN, 0.3, 1.2)) if (skin & seen).any() else 1.0
     body, _ = loose_parts(head.faces, len(head.v_template))
     tongue = (region == Region.MOUTH) & ~body[table.corners[:, 0]]
     _fill_mouth(region, tongue, mean_points, color, seen, light)
     return Unwrapped(color, seen, shut)
+
+
+def _in_eye_openings(photo: Photo, xy: np.ndarray) -> np.ndarray:
+    """Which pixels xy [T, 2] of the crop lie between the edges of the lids, by more than these are sure to."""
+    import cv2
+
+    landmarks = ((photo.landmarks.points[:, :2] - photo.origin) * photo.scale).astype(np.float32)
+    out = np.zeros(len(xy), bool)
+    for ring in _EYE_RINGS:
+        contour = landmarks[list(ring)]
+        near = np.flatnonzero(((xy > contour.min(0)) & (xy < contour.max(0))).all(1))
+        out[near] |= [cv2.pointPolygonTest(contour[:, None], (float(x), float(y)), True) > _LID_EDGE for x, y in xy[near]]
+    return out
 
 
 def _sampled(image: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -156,11 +176,13 @@ def _fill_part(head, table, region, part, points, color, seen) -> None:
 
 def _fill_lids(
     head: HeadModel, table: TexelTable, region: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray,
+    edge: np.ndarray,
 ) -> np.ndarray:
     """Colour what an open eye folds away, in place; return the colours for shut lids [T, 3], 0 where lids play no part.
 
     Shut lids are as bright as the skin around the eye. The crease and the shade under it, which darken an open lid in the photo,
-    would else cover the shut eye; the lashes along the lid's edge stay as dark as they are.
+    would else cover the shut eye; the lashes along the lid's edge stay as dark as they are. `edge` [T] are texels of the lids'
+    edges that the photo does not show.
     """
     lids, face = region == Region.EYELIDS, region == Region.FACE
     shut = np.zeros_like(color)
@@ -175,6 +197,9 @@ def _fill_lids(
     skin = color.copy()
     skin[part] = fill(color[part], around[part])
     color[lids & ~seen] = skin[lids & ~seen]
+    if edge.any() and (lids & seen).any():  # halfway to the lashes beside it
+        nearest = cKDTree(points[lids & seen]).query(points[edge])[1]
+        color[edge] = 0.5 * (color[edge] + color[lids & seen][nearest])
     share = np.where(face, np.clip(1 - to_lid / _SOCKET, 0, 1), np.where(lids, 1.0, 0.0))
     if head.eyelid_columns.size:
         edge, _ = cKDTree(head.v_template[np.unique(head.eyelid_columns)]).query(points)
