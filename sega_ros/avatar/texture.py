@@ -197,9 +197,9 @@ def _fill_lids(
     skin = color.copy()
     skin[part] = fill(color[part], around[part])
     color[lids & ~seen] = skin[lids & ~seen]
-    if edge.any() and (lids & seen).any():  # halfway to the lashes beside it
-        nearest = cKDTree(points[lids & seen]).query(points[edge])[1]
-        color[edge] = 0.5 * (color[edge] + color[lids & seen][nearest])
+    if edge.any() and (lids & seen).any():
+        lashes = color[lids & seen][cKDTree(points[lids & seen]).query(points[edge])[1]]
+        color[edge] += 0.25 * (lashes - color[edge])
     share = np.where(face, np.clip(1 - to_lid / _SOCKET, 0, 1), np.where(lids, 1.0, 0.0))
     if head.eyelid_columns.size:
         edge, _ = cKDTree(head.v_template[np.unique(head.eyelid_columns)]).query(points)

@@ -35,6 +35,7 @@ from sega_ros.nodes.soak_events import Actor
 from sega_ros.nodes.throughput import Receiver, receiving
 from sega_ros.synthetic.performer import Performer
 
+_LAST_BREATH = 5.0  # seconds that a process may take to end
 _TICK = 0.02  # seconds
 _SAMPLE = 1.0  # seconds
 
@@ -121,8 +122,9 @@ class Run:
     def _use(self) -> dict[str, ProcessUse]:
         try:
             return {name: process_use(process.pid) for name, process in self._nodes.items()}
-        except OSError:  # one ended since it was looked at
-            pause(_TICK, *self._nodes.values())
+        except OSError:  # one has ended since it was looked at, or is about to: its memory goes first
+            for _ in range(round(_LAST_BREATH / _TICK)):
+                pause(_TICK, *self._nodes.values())
             raise
 
 
