@@ -24,7 +24,7 @@ ZERO, ONE = f32(0), f32(1)
 _LOOK = 16  # splats between two looks whether the whole tile is done
 _LOG2_CUT = np.log2(ALPHA_CUT)
 # Bytes: below which transmittance nothing behind is seen, and where it stays.
-_UNSEEN, _NONE, _LOOK_FOR_BYTES = 1 / 512, 1e-6, 8
+_UNSEEN, _NONE, _LOOK_FOR_BYTES = 1 / 256, 1e-6, 8
 
 # A quarter of the lanes is two rows of pixels. Its columns, and its rows if it lay in the middle of the tile, relative to
 # the tile's corner; the quarters' rows relative to that.
@@ -123,7 +123,7 @@ def _step(p: Lanes, transmittance: Lanes):
 
 
 def _step_for_bytes(p: Lanes, transmittance: Lanes, *, scaling: bool):
-    """`_step` where a quarter of a byte's step is near enough: transmittance after, and weight.
+    """`_step` where a byte's step is near enough: transmittance after, and weight.
 
     No splat is left out for taking the transmittance too low: the next ones no longer show. That none reaches zero keeps
     denormal numbers away.

@@ -147,12 +147,12 @@ def test_arrays_give_the_same_picture_as_tensors():
 
 @pytest.mark.parametrize('n', [600, 3000, 12000])
 def test_bytes_are_the_floats_rounded(n):
-    """They are made by less work: up to half a step from rounding, half a step at most from what lies behind 1/512."""
+    """They are made by less work: up to half a step from rounding, a step at most from what lies behind 1/256."""
     splats, camera = cloud(n, seed=11), camera_of((45, 80))
     arrays = [getattr(splats, f).numpy() for f in FIELDS]
     pictures = [rasterize_arrays(*arrays, camera, background=np.ones(3, np.float32), dtype=d) for d in (np.uint8, np.float32)]
     apart = np.abs(pictures[0] - pictures[1].clip(0, 1) * 255)
-    assert apart.max() <= 1.0 and (apart > 0.52).mean() < 0.005
+    assert apart.max() <= 1.5 and (apart > 0.52).mean() < 0.01
 
 
 def test_bytes_of_opaque_splats_hide_what_is_behind():
