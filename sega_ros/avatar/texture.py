@@ -176,13 +176,13 @@ def _fill_part(head, table, region, part, points, color, seen) -> None:
 
 def _fill_lids(
     head: HeadModel, table: TexelTable, region: np.ndarray, points: np.ndarray, color: np.ndarray, seen: np.ndarray,
-    edge: np.ndarray,
+    edges: np.ndarray,
 ) -> np.ndarray:
     """Colour what an open eye folds away, in place; return the colours for shut lids [T, 3], 0 where lids play no part.
 
     Shut lids are as bright as the skin around the eye. The crease and the shade under it, which darken an open lid in the photo,
-    would else cover the shut eye; the lashes along the lid's edge stay as dark as they are. `edge` [T] are texels of the lids'
-    edges that the photo does not show.
+    would else cover the shut eye; the lashes along the lid's edge stay as dark as they are. `edges` [T] are texels of
+    the lids' edges that the photo does not show.
     """
     lids, face = region == Region.EYELIDS, region == Region.FACE
     shut = np.zeros_like(color)
@@ -197,9 +197,9 @@ def _fill_lids(
     skin = color.copy()
     skin[part] = fill(color[part], around[part])
     color[lids & ~seen] = skin[lids & ~seen]
-    if edge.any() and (lids & seen).any():
-        lashes = color[lids & seen][cKDTree(points[lids & seen]).query(points[edge])[1]]
-        color[edge] += 0.25 * (lashes - color[edge])
+    if edges.any() and (lids & seen).any():
+        lashes = color[lids & seen][cKDTree(points[lids & seen]).query(points[edges])[1]]
+        color[edges] += 0.25 * (lashes - color[edges])
     share = np.where(face, np.clip(1 - to_lid / _SOCKET, 0, 1), np.where(lids, 1.0, 0.0))
     if head.eyelid_columns.size:
         edge, _ = cKDTree(head.v_template[np.unique(head.eyelid_columns)]).query(points)

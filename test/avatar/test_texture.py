@@ -8,7 +8,7 @@ import pytest
 
 from sega_ros.avatar.create import QUALITIES
 from sega_ros.avatar.start import photo_start
-from sega_ros.avatar.texture import _fill_mouth, _sampled, mouth_gap, tuck_in, unwrap, visible_texels
+from sega_ros.avatar.texture import _fill_mouth, _in_eye_openings, _sampled, mouth_gap, tuck_in, unwrap, visible_texels
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
@@ -97,6 +97,16 @@ def test_visible_texels_are_in_front_and_face_the_camera(scene):
     assert visible[nose]
     back = scene.frames.rotmats[:, 2, 2] < -0.5  # normals away from a face that looks along z
     assert back.sum() > 100 and not visible[back].any()
+
+
+def test_what_lies_between_the_lids_is_eye(scene, plain):
+    """Where the fit has a lid over it, the lid does not take its colour: it would stay there when the eye turns away."""
+    visible, xy = visible_texels(scene.frames, scene.camera, scene.buffer)
+    between = visible & _in_eye_openings(scene.photo, xy)
+    lids = between & (scene.region == Region.EYELIDS)
+    assert (between & (scene.region == Region.EYES)).sum() > 10 and lids.sum() > 5
+    assert not plain.seen[lids].any()
+    assert not between[np.isin(scene.region, [Region.SCALP, Region.EARS, Region.NECK])].any()
 
 
 def test_shut_lids_are_brighter_than_the_lids_of_an_open_eye(scene, plain):
