@@ -40,6 +40,7 @@ class BenchReport:
     bandwidth: tuple = ()  # bench_path.Bandwidth
     endurance: object | None = None  # bench_path.Endurance
     stages: tuple = ()  # bench_stages.StageTiming
+    picture_ms: float | None = None  # to draw that avatar and nothing else, see bench_stages.bench_picture
     distilled: object | None = None  # avatar.distil.Distillation of that avatar
     device: object | None = None  # bench_device.DeviceTiming: the same on a GPU
     tracking: tuple = ()  # bench_tracking.TrackingScore
@@ -69,7 +70,7 @@ class BenchReport:
 
         tables = ((self.path, bench_path.path_table), (self.endurance, bench_path.endurance_text),
                   (self.bandwidth, bench_path.bandwidth_table), (self.stages, bench_stages.stage_tables),
-                  (self.distilled, _distilled_text), (self.device, _device_text),
+                  (self.picture_ms, _picture_text), (self.distilled, _distilled_text), (self.device, _device_text),
                   (self.tracking, bench_tracking.table), (self.render, bench_render.format_table),
                   (self.growth, bench_render.growth_text), (self.peers, bench_peers.peer_table),
                   (self.creation, bench_creation.creation_table))
@@ -155,7 +156,7 @@ class _Bench:
 
     def stages(self, progress: Callable[[float], None]) -> dict:
         from sega_ros.evaluation.bench_device import bench_device
-        from sega_ros.evaluation.bench_stages import LEVELS, bench_stages
+        from sega_ros.evaluation.bench_stages import LEVELS, bench_picture, bench_stages
 
         dense = None if self._given is not None else partial(self._of_performer, atlas=DENSE_ATLAS)
         rows = bench_stages(self._avatar, self._head, self._embedding, self._pictures, frames=self._config.frames, dense=dense,
@@ -165,7 +166,8 @@ class _Bench:
         device = bench_device(self._avatar, self._head)
         if device is None:
             self.notes.append('GPU driver: not measured, as PyTorch sees no CUDA device.')
-        return {'stages': tuple(rows), 'distilled': self._distilled(), 'device': device}
+        picture_ms = bench_picture(self._avatar, self._head)
+        return {'stages': tuple(rows), 'picture_ms': picture_ms, 'distilled': self._distilled(), 'device': device}
 
     def _distilled(self):
         """What the avatar loses and gains when its dynamic decoder becomes linear; None for one without."""
@@ -236,6 +238,10 @@ def write_results(report: BenchReport, directory: Path) -> list[Path]:
     for name, data in files.items():
         atomic_write(directory / name, data)
     return [directory / name for name in files]
+
+
+def _picture_text(ms: float) -> str:
+    return f'The avatar drawn again and again, 512 x 512, one thread: {ms:.2f} ms'
 
 
 def _distilled_text(found) -> str:

@@ -9,9 +9,11 @@ import torch
 
 from sega_ros.avatar.drive import AvatarDriver
 from sega_ros.evaluation import bench_stages as module
+from sega_ros.evaluation.bench import BenchReport
 from sega_ros.evaluation.bench_stages import (
     STAGES,
     StageTiming,
+    bench_picture,
     bench_stages,
     busy_processes,
     driver_and_vae,
@@ -116,6 +118,13 @@ def test_a_denser_avatar_has_the_levels_above(plain_avatar, head, embedding, pic
                         busy=(0,), dense=lambda: made.append(1) or many)
     assert made == [1] and chosen == [(False, 4000)] * 2 + [(False, 1000)] * 2 + [(True, 7000)] * 2
     assert [r.splats for r in rows[:: len(STAGES)]] == [4000] * 2 + [1000] * 2 + [7000] * 2
+
+
+def test_the_picture_by_itself(plain_avatar, head):
+    ms = bench_picture(plain_avatar, head, repeats=3)
+    assert ms > 0
+    report = BenchReport({'processor': 'one', 'cores': 1, 'load': 0.0}, picture_ms=ms)
+    assert f'{ms:.2f} ms' in report.text() and report.as_dict()['picture_ms'] == ms
 
 
 def test_busy_processes_run_and_end(monkeypatch):
