@@ -118,8 +118,8 @@ def unwrap(
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
         seen &= region != Region.TEETH
     # Where the fit has a lid and the photo the eye, an iris would stay on the lid while the eyeball turns away.
-    edge = (region == Region.EYELIDS) & seen & _in_eye_openings(photo, xy)
-    seen &= ~edge
+    edges = (region == Region.EYELIDS) & seen & _in_eye_openings(photo, xy)
+    seen &= ~edges
     color = np.clip(_sampled(photo.color, xy), 0, 1).astype(np.float32)
     mean_points = (head.v_template[table.corners] * table.bary[..., None]).sum(1)
     skin = np.isin(region, [Region.FACE, Region.EYELIDS, Region.EARS, Region.NECK])
@@ -127,7 +127,7 @@ def unwrap(
     seen[teeth] &= _less_red(color[teeth], color[skin & seen])  # what lies over a tooth in the fit may be a lip in the photo
     for part in (skin, region == Region.SCALP):
         _fill_part(head, table, region, part, mean_points, color, seen)
-    shut = _fill_lids(head, table, region, mean_points, color, seen, edge)
+    shut = _fill_lids(head, table, region, mean_points, color, seen, edges)
     _paint_eyes(head, table, region == Region.EYES, frames, mean_points, photo, camera, color, seen)
     light = float(np.clip(np.median(color[skin & seen].mean(1)) / _SKIN, 0.3, 1.2)) if (skin & seen).any() else 1.0
     body, _ = loose_parts(head.faces, len(head.v_template))
@@ -202,8 +202,8 @@ def _fill_lids(
         color[edges] += 0.25 * (lashes - color[edges])
     share = np.where(face, np.clip(1 - to_lid / _SOCKET, 0, 1), np.where(lids, 1.0, 0.0))
     if head.eyelid_columns.size:
-        edge, _ = cKDTree(head.v_template[np.unique(head.eyelid_columns)]).query(points)
-        share *= np.clip((edge - _LASHES) / _LASHES, 0, 1)
+        to_edge, _ = cKDTree(head.v_template[np.unique(head.eyelid_columns)]).query(points)
+        share *= np.clip((to_edge - _LASHES) / _LASHES, 0, 1)
     used = (share > 0) | lids
     shut[used] = ((1 - share[:, None]) * color + share[:, None] * skin)[used]
     return shut

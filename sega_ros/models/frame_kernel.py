@@ -3,18 +3,16 @@
 The maps lie pixel by pixel (channels last), as convolutions of few channels leave them: what a texel needs lies together.
 """
 
+import math
 from dataclasses import dataclass
 
 import numba as nb
 import numpy as np
 
 from sega_ros.models.static_decoder import GEOMETRY
-from sega_ros.render.cpu_math import EXACT, bits_to_float, float_to_bits, use_wide_vectors
+from sega_ros.render.cpu_math import EXACT, use_wide_vectors
 
 f32, uint = np.float32, np.uintp
-BLOCK = 128  # texels that are activated together
-_LOG2E = f32(1.4426950408889634)
-_MAGIC = f32(12582912.0)  # 1.5 * 2^23: adding it to a small float32 rounds to an integer, found in the low mantissa bits
 _FAR = f32(4.97)  # beyond it the approximation of tanh leaves its range; there it differs from 1 by 1e-4
 
 
@@ -93,31 +91,6 @@ def _between(flat, at, right, down, fx, fy):
     return upper + fy * (lower - upper)
 
 
-@nb.njit(inline='always')
-def _exp(x):
-    """Exponential of a float32 that LLVM can vectorise, right to 3e-6 of it; beyond 2^-126 and 2^126 it stays there."""
-    x = min(max(x * _LOG2E, f32(-126)), f32(126))
-    shifted = x + _MAGIC
-    f = x - (shifted - _MAGIC)
-    p = f32(0.009570101276040077) * f + f32(0.05591785907745361)
-    p = (p * f + f32(0.240247443318367)) * f + f32(0.6931217908859253)
-    p = p * f + f32(0.9999992847442627)
-    return bits_to_float(float_to_bits(p) + (float_to_bits(shifted) << nb.int32(23)))
-
-
-@nb.njit(cache=True, fastmath=EXACT, error_model='numpy')
-def _activate_block(s):
-    """Activate the rows of `s` [11, BLOCK]: offset, rotation, log scale, opacity."""
-    use_wide_vectors()
-    for i in range(BLOCK):
-        a, b, c, d = s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i]
-        length = f32(1) / np.sqrt(a * a + b * b + c * c + d * d + f32(1e-12))
-        s[3 * BLOCK + i], s[4 * BLOCK + i], s[5 * BLOCK + i], s[6 * BLOCK + i] = a * length, b * length, c * length, d * length
-        for row in range(7, 10):
-            s[row * BLOCK + i] = _exp(s[row * BLOCK + i])
-        s[10 * BLOCK + i] = f32(1) / (f32(1) + _exp(-s[10 * BLOCK + i]))
-
-
 @nb.njit(cache=True, nogil=True, fastmath={'contract', 'nsz', 'arcp'})
 def write_texels(maps, displacement, color_unit, cells, shares, reshaped, start, start_color, index, out):
     """Add changes to the texels' own parameters and activate them.
@@ -137,27 +110,27 @@ def write_texels(maps, displacement, color_unit, cells, shares, reshaped, start,
     flat, moved = maps.reshape(-1), displacement.reshape(-1)
     right, down, plane = uint(maps.shape[2]), uint(maps.shape[1] * maps.shape[2]), uint(displacement.shape[1] ** 2)
     below = uint(displacement.shape[1])
-    values = np.zeros(GEOMETRY * BLOCK, np.float32)
-    for first in range(0, index.shape[0], BLOCK):
-        n = min(BLOCK, index.shape[0] - first)
-        for lane in range(n):
-            k, t = uint(first + lane), uint(index[first + lane])
-            share = f32(reshaped[k])
-            at, fx, fy = uint(cells[k, 0]), shares[k, 0], shares[k, 1]
-            for c in range(GEOMETRY):
-                change = _between(flat, at + uint(c), right, down, fx, fy)
-                values[c * BLOCK + lane] = start[c, k] + (change if c < 3 else share * change)
-            at, fx, fy = uint(cells[k, 1]), shares[k, 2], shares[k, 3]
-            for c in range(3):
-                values[c * BLOCK + lane] += _between(moved, at + uint(c) * plane, uint(1), below, fx, fy)
-            fx, fy = shares[k, 4], shares[k, 5]
-            for c in range(3):
-                a, b, d, e = (flat[uint(cells[k, 2]) + uint(4 * c)], flat[uint(cells[k, 3]) + uint(4 * c)],
-                              flat[uint(cells[k, 4]) + uint(4 * c)], flat[uint(cells[k, 5]) + uint(4 * c)])
-                upper, lower = a + fx * (b - a), d + fx * (e - d)
-                change = share * color_unit * (upper + fy * (lower - upper))
-                out[11 + c, t] = min(max(start_color[c, k] + change, f32(0)), f32(1))
-        _activate_block(values)
+    value = np.empty(GEOMETRY, np.float32)
+    for i in range(index.shape[0]):
+        k, t = uint(i), uint(index[i])  # unsigned indices need no check for negative ones
+        share = f32(reshaped[k])
+        at, fx, fy = uint(cells[k, 0]), shares[k, 0], shares[k, 1]
         for c in range(GEOMETRY):
-            for lane in range(n):
-                out[c, uint(index[first + lane])] = values[c * BLOCK + lane]
+            change = _between(flat, at + uint(c), right, down, fx, fy)
+            value[c] = start[c, k] + (change if c < 3 else share * change)
+        at, fx, fy = uint(cells[k, 1]), shares[k, 2], shares[k, 3]
+        for c in range(3):
+            out[c, t] = value[c] + _between(moved, at + uint(c) * plane, uint(1), below, fx, fy)
+        length = f32(1) / math.sqrt(value[3] ** 2 + value[4] ** 2 + value[5] ** 2 + value[6] ** 2 + f32(1e-12))
+        for c in range(3, 7):
+            out[c, t] = value[c] * length
+        for c in range(7, 10):
+            out[c, t] = math.exp(value[c])
+        out[10, t] = f32(1) / (f32(1) + math.exp(-value[10]))
+        fx, fy = shares[k, 4], shares[k, 5]
+        for c in range(3):
+            a, b, d, e = (flat[uint(cells[k, 2]) + uint(4 * c)], flat[uint(cells[k, 3]) + uint(4 * c)],
+                          flat[uint(cells[k, 4]) + uint(4 * c)], flat[uint(cells[k, 5]) + uint(4 * c)])
+            upper, lower = a + fx * (b - a), d + fx * (e - d)
+            change = share * color_unit * (upper + fy * (lower - upper))
+            out[11 + c, t] = min(max(start_color[c, k] + change, f32(0)), f32(1))

@@ -1,7 +1,7 @@
 """CPU kernels: blending of the tiles, forward and backward. Mirrors `reference._blend`.
 
 A tile is 8 x 8 pixels, held as 64 lanes; each splat is evaluated over all of them, without branches.
-A transmittance is negative once its pixel is done.
+A transmittance is negative once its pixel is done (of floats; bytes go on, see `_step_for_bytes`).
 """
 
 from functools import partial

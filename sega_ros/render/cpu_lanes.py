@@ -17,7 +17,7 @@ VECTOR, INT_VECTOR = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
 # No `reassoc`: it would undo the rounding in exp2. Values are finite by construction.
 FLAGS = ('contract', 'nsz', 'arcp', 'nnan', 'ninf')
 # Factors of minimax polynomials for 2^f, that of the highest power first: f in [-1/2, 1/2], twice, and in [0, 1).
-EXACT_EXP2 = (0.009570101276040077, 0.05591785907745361, 0.240247443318367, 0.6931217908859253, 0.9999992847442627)
+_EXP2 = (0.009570101276040077, 0.05591785907745361, 0.240247443318367, 0.6931217908859253, 0.9999992847442627)
 _ROUGH_EXP2 = (0.05517166935863397, 0.24261113138740398, 0.6932609862035318, 0.9999280729970834)
 _ROUGH_EXP2_OF_FRACTION = (0.0780245235375871, 0.22606716467830595, 0.6958335313229567, 0.9999252200961)
 _ALL = ir.IntType(16)(-1)
@@ -76,8 +76,11 @@ class Lanes:
         sign = ir.Constant(bits.type, [-(2**31)] * bits.type.count)
         return self._new(self.builder.bitcast(self.builder.or_(bits, sign), self.value.type))
 
-    def exp2(self, factors: tuple[float, ...] = EXACT_EXP2) -> 'Lanes':
-        """Return 2^self by a polynomial, relative error below 3e-6; beyond [-126, 127] anything."""
+    def exp2(self, factors: tuple[float, ...] = _EXP2) -> 'Lanes':
+        """Return 2^self by a polynomial for [-1/2, 1/2]; with the usual one the relative error is below 3e-6.
+
+        Beyond [-126, 127] it is anything.
+        """
         shifted = self + _MAGIC
         p = (self - (shifted - _MAGIC)).polynomial(factors)
         exponent = _shift_left(self.builder, shifted._bits(), 23)
@@ -102,13 +105,6 @@ class Lanes:
             p = p * self + c
         return p
 
-    def _of_avx512(self, name: str, *args) -> 'Lanes':
-        """Emit an instruction on <16 x float>: its operands, what masked lanes get, the mask; rounding as it is."""
-        values = [*(a.value if isinstance(a, Lanes) else a for a in args), INT(4)]
-        kind = ir.FunctionType(self.value.type, [v.type for v in values])
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f'llvm.x86.avx512.mask.{name}.ps.512')
-        return self._new(self.builder.call(function, values))
-
     def any_above(self, least: float) -> ir.Value:
         """Tell whether a lane is above `least` (one bit)."""
         kind = ir.FunctionType(FLOAT, [self.value.type])
@@ -121,13 +117,20 @@ class Lanes:
         q = [quarter.value for quarter in self.quarters()]
         return _add(self.builder, _add(self.builder, q[0], q[1]), _add(self.builder, q[2], q[3]))
 
-    def _bits(self) -> ir.Value:
-        return self.builder.bitcast(self.value, ir.VectorType(INT, self.value.type.count))
-
     def quarters(self) -> list['Lanes']:
         """The four quarters."""
         n, v = self.value.type.count // 4, self.value
         return [self._new(self.builder.shuffle_vector(v, v, _indices(range(k * n, (k + 1) * n)))) for k in range(4)]
+
+    def _of_avx512(self, name: str, *args) -> 'Lanes':
+        """Emit an instruction on <16 x float>: its operands, what masked lanes get, the mask; rounding as it is."""
+        values = [*(a.value if isinstance(a, Lanes) else a for a in args), INT(4)]
+        kind = ir.FunctionType(self.value.type, [v.type for v in values])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f'llvm.x86.avx512.mask.{name}.ps.512')
+        return self._new(self.builder.call(function, values))
+
+    def _bits(self) -> ir.Value:
+        return self.builder.bitcast(self.value, ir.VectorType(INT, self.value.type.count))
 
     def _new(self, value: ir.Value) -> 'Lanes':
         return Lanes(self.builder, value)
