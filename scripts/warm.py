@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from sega_ros.avatar.create import create_avatar
 from sega_ros.avatar.drive import AvatarDriver, View
+from sega_ros.avatar.first_start import KernelLoader
 from sega_ros.head import load_head
 from sega_ros.tracking.embedding import landmark_embedding
 from sega_ros.tracking.tracker import FaceTracker
@@ -18,6 +19,7 @@ from sega_ros.tracking.tracker import FaceTracker
 
 def main() -> None:
     """Go once through everything that a user does."""
+    kernels = KernelLoader()
     head = load_head()
     embedding = landmark_embedding(head)
     photo = data.astronaut()
@@ -32,6 +34,7 @@ def main() -> None:
                                progress=progress, cancelled=lambda: False)
         driver = AvatarDriver(avatar, head)
         with FaceTracker(head, embedding) as tracker:
+            kernels.load()
             driver.render(tracker.track(photo, 0), View('frontal'))
         bar.update(100 - bar.n)
 

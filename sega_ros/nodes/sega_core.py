@@ -181,8 +181,10 @@ def _device(wanted: str) -> str:
 class SegaTracker:
     """`Tracker` that decides at the first frame of an avatar whose face shape to assume (see `driver_identity`)."""
 
-    def __init__(self, head, embedding, choice: str, loaded: Callable[[], SegaPuppet | None]) -> None:
+    def __init__(self, head, embedding, choice: str, loaded: Callable[[], SegaPuppet | None],
+                 load_kernels: Callable[[], None]) -> None:
         self._head, self._embedding, self._choice, self._loaded = head, embedding, choice, loaded
+        self._load_kernels = load_kernels
         self._decided_for: SegaPuppet | None = None
         self._given = False  # the tracker holds an avatar's shape, not one it fitted
         self._decision: Future | None = None  # under way in the background, as it takes a second or two
@@ -231,6 +233,7 @@ class SegaTracker:
         from sega_ros.avatar.drive import driver_identity
         from sega_ros.tracking.tracker import background_pool
 
+        self._load_kernels()
         puppet = self._loaded()
         if self._choice == 'avatar' and puppet is not None and puppet is not self._decided_for:  # nothing to find out
             self._decided_for = puppet
@@ -264,8 +267,10 @@ class SegaDriver:
         import torch
 
         from sega_ros.avatar.copies import Copies
+        from sega_ros.avatar.first_start import KernelLoader
         from sega_ros.avatar.store import AvatarStore
 
+        self._kernels = KernelLoader()
         torch.set_num_threads(1)  # tracker and renderer share the cores; the networks are too small for more
         self.store = AvatarStore(Path(directory) if directory else None, limit)
         self._copies = Copies(self.store)
@@ -284,6 +289,7 @@ class SegaDriver:
         avatar = self.store.load(avatar_id)
         record = stored_record(self.store, self.store.info(avatar_id))
         self._loaded = SegaPuppet(record, avatar, self.head, self.device, render=self._render)
+        self._kernels.load()
         release_freed_memory()
         return self._loaded
 
@@ -291,7 +297,8 @@ class SegaDriver:
         """Return a new tracker that knows the person of the avatar loaded last."""
         from sega_ros.tracking.embedding import landmark_embedding
 
-        return SegaTracker(self.head, landmark_embedding(self.head), self._identity, lambda: self._loaded)
+        return SegaTracker(self.head, landmark_embedding(self.head), self._identity, lambda: self._loaded,
+                           self._kernels.load)
 
     def stored_sha256(self, avatar_id: str) -> str:
         """Return the checksum of a stored avatar's file; '' when there is none that can be read."""

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
@@ -24,6 +24,11 @@ def kernel_cache() -> Iterator[Path]:
         yield path
     finally:
         numba.config.CACHE_DIR = before
+
+
+def is_cached(function: Callable) -> bool:
+    """Whether a folder of Numba's holds any compiled form of a function that caches."""
+    return any(Path(function.stats.cache_path).glob(f'*.{function.__name__}-*.nbi'))
 
 
 def source_digest() -> str:

@@ -4,6 +4,7 @@ The reference is the NumPy version in `solver.py`; tests compare the two. A fram
 lock, so the renderer's thread goes on meanwhile. Left out here: MediaPipe's depth (without effect on a warm start).
 """
 
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numba
@@ -12,7 +13,7 @@ import numpy as np
 from sega_ros.tracking.landmark_model import MOVING, LandmarkModel, Part
 
 _FAST = {'contract', 'nsz', 'arcp', 'nnan', 'ninf', 'reassoc'}
-_compiled = numba.njit(cache=True, nogil=True, fastmath=_FAST)
+_compiled = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model='numpy')
 
 
 class Points(NamedTuple):
@@ -118,16 +119,6 @@ class FrameEquations:
             np.zeros((p, 3)), np.zeros((len(self._arms.rows), 3)), np.zeros((2 * p + len(gaps), n + 1), np.float32),
             np.zeros((n + 1, n + 1), np.float32), np.zeros((patterns.shape[1], n + 1), np.float32))
         self._hessian, self._gradient = np.zeros((n, n)), np.zeros(n)
-        self._load()
-
-    def _load(self) -> None:
-        """Call the compiled functions once, so that none is compiled or read from a cache during a stream."""
-        sight = Sight(np.zeros((len(self._used), 2)), 1.0, np.eye(3, 2), np.zeros(3))
-        x, rotation, translation = np.zeros(self._n_free), np.eye(3), np.array([0.0, 0.0, 1.0])
-        parts = self._still, self._arms, self._terms, sight, self._buffers, x, rotation, translation
-        _equations(*parts, self._hessian, self._gradient)
-        _follow(*parts, self._hessian, self._gradient, 0, 0.0)
-        _rms(*parts)
 
     def normal_equations(self, x: np.ndarray, state, seen) -> tuple[np.ndarray, np.ndarray, float]:
         """Hessian [n, n], gradient [n] and cost; `x` [n] are the unknowns, the rigid pose is the state's."""
@@ -139,9 +130,17 @@ class FrameEquations:
         self, x: np.ndarray, state, seen, *, iterations: int, damping: float,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Take `LandmarkSolver.follow`'s steps; returns the unknowns [E + 11], rotation [3, 3] and translation [3]."""
-        x, (rotation, translation) = x[:self._n_free].copy(), _rigid(state)
-        _follow(self._still, self._arms, self._terms, self._sight(state, seen), self._buffers, x, rotation, translation,
-                self._hessian, self._gradient, iterations, damping)
+        x, (rotation, translation), n_free = x[:self._n_free].copy(), _rigid(state), self._n_free
+        parts = self._still, self._arms, self._terms, self._sight(state, seen), self._buffers
+        for _ in range(iterations):
+            cost = _equations(*parts, x, rotation, translation, self._hessian, self._gradient)
+            self._hessian[np.diag_indices(len(self._gradient))] *= 1 + damping
+            step = np.linalg.solve(self._hessian, self._gradient)
+            x -= step[:n_free]
+            _turned(-step[n_free:n_free + 3], rotation)
+            translation -= step[n_free + 3:n_free + 6]
+            if self._gradient @ step < 0.02 * cost:  # the next would gain little
+                break
         return x, rotation, translation
 
     def rms(self, x: np.ndarray, state, seen) -> float:
@@ -181,6 +180,16 @@ def _rotation(rotvec, out):
     out[0, 0], out[0, 1], out[0, 2] = 1 - b * (y * y + z * z), b * x * y - a * z, b * x * z + a * y
     out[1, 0], out[1, 1], out[1, 2] = b * x * y + a * z, 1 - b * (x * x + z * z), b * y * z - a * x
     out[2, 0], out[2, 1], out[2, 2] = b * x * z - a * y, b * y * z + a * x, 1 - b * (x * x + y * y)
+
+
+@_compiled
+def _turned(rotvec, rotation):
+    """Turn `rotation` by `rotvec`, in place."""
+    turn, before = np.empty((3, 3)), rotation.copy()
+    _rotation(rotvec, turn)
+    for r in range(3):
+        for c in range(3):
+            rotation[r, c] = turn[r, 0] * before[0, c] + turn[r, 1] * before[1, c] + turn[r, 2] * before[2, c]
 
 
 @_compiled
@@ -318,11 +327,13 @@ def _linearise(still, arms, terms, sight, buffers, x, rotation, translation):
     for k in range(len(terms.corrected)):
         _turn(rotations[terms.corrected[k]], jacobians[terms.corrected[k]], turns[k])
     rows = buffers.rows
-    rows[:] = 0
+    rows.fill(0)
     near, arm_near = np.empty((len(buffers.points), 2, 3)), np.empty((len(buffers.bent), 2, 3))
     _look(buffers.points, terms, sight, rotation, translation, n_e + 11, rows, near)
     for q in range(len(arm_near)):
-        arm_near[q] = near[arms.rows[q]]
+        for k in range(2):
+            for e in range(3):
+                arm_near[q, k, e] = near[arms.rows[q], k, e]
     _add_joints(arms, arm_near, buffers.bent, rotations, jacobians, n_e + 2, rows)
     _add_rows(still, near, x, turns, terms.corrected, rows)
     _add_rows(arms, arm_near, x, turns, terms.corrected, rows)
@@ -363,9 +374,15 @@ def _equations(still, arms, terms, sight, buffers, x, rotation, translation, hes
     measured = rows[:2 * len(buffers.points)]
     _add_gaps(terms, sight, rows)
     np.dot(terms.patterns.T, measured, buffers.seen)
-    measured -= np.dot(terms.shrink, buffers.seen)
+    taken = np.dot(terms.shrink, buffers.seen)
+    for i in range(len(measured)):
+        for e in range(n + 1):
+            measured[i, e] -= taken[i, e]
     np.dot(rows.T, rows, buffers.gram)
-    hessian[:], gradient[:] = buffers.gram[:n, :n], buffers.gram[:n, n]
+    for i in range(n):
+        gradient[i] = buffers.gram[i, n]
+        for e in range(n):
+            hessian[i, e] = buffers.gram[i, e]
     return buffers.gram[n, n] + _add_priors(terms, x, hessian, gradient)
 
 
@@ -394,24 +411,6 @@ def _add_priors(terms, x, hessian, gradient):
 
 
 @_compiled
-def _follow(still, arms, terms, sight, buffers, x, rotation, translation, hessian, gradient, iterations, damping):
-    """Take Gauss-Newton steps in place, until the next would gain little."""
-    n_free = len(x)
-    turn = np.empty((3, 3))
-    for _ in range(iterations):
-        cost = _equations(still, arms, terms, sight, buffers, x, rotation, translation, hessian, gradient)
-        for k in range(len(gradient)):
-            hessian[k, k] *= 1 + damping
-        step = np.linalg.solve(hessian, gradient)
-        x -= step[:n_free]
-        _rotation(-step[n_free:n_free + 3], turn)
-        rotation[:] = np.dot(turn, rotation)
-        translation -= step[n_free + 3:n_free + 6]
-        if np.dot(gradient, step) < 0.02 * cost:
-            break
-
-
-@_compiled
 def _rms(still, arms, terms, sight, buffers, x, rotation, translation):
     _place(still, arms, terms.corrected, x, buffers)
     total, points = 0.0, buffers.points
@@ -422,3 +421,20 @@ def _rms(still, arms, terms, sight, buffers, x, rotation, translation):
         across, down = sight.focal * a / c - sight.points[i, 0], sight.focal * b / c - sight.points[i, 1]
         total += across * across + down * down
     return np.sqrt(total / len(points))
+
+
+KERNELS = _equations, _turned, _rms  # what is called from here
+
+
+def load_kernels() -> None:
+    """Compile the kernels, or load them from the cache, so that no frame waits for it; no head is needed."""
+    point = Part(np.zeros(1, int), np.ones(1), np.zeros((1, 3)), np.zeros((1, 3, 1)), np.zeros((1, 3, 4)), np.zeros((1, 3, 0)),
+                 np.zeros((1, 3, 0)))
+    model = SimpleNamespace(n_shape=0, n_expression=1, has_correctives=False, still=point, moving=[point] * len(MOVING))
+    priors = (*[np.zeros(18)] * 5, np.zeros(3))
+    equations = FrameEquations(model, np.ones(1), np.ones((1, 1, 2)), np.ones((3, 1), np.float32), 1.0, priors)
+    state = SimpleNamespace(rotation=np.eye(3), translation=np.array([0.0, 0.0, 1.0]), focal=1.0)
+    seen = SimpleNamespace(points=np.zeros((1, 3)), unit=1.0, width=1, axes=np.eye(3, 2), gap_excess=np.zeros(3))
+    equations.normal_equations(np.zeros(18), state, seen)
+    _turned(np.zeros(3), np.eye(3))
+    equations.rms(np.zeros(18), state, seen)
