@@ -207,7 +207,7 @@ class _Bench:
         if find_spec('rclpy') is None:
             self.notes.append(f'Start of the driver: {_NO_ROS}.')
         else:
-            rows.append(bench_start(self._avatar, self._pictures, progress=lambda done: progress(0.8 + 0.2 * done)))
+            rows.extend(bench_start(self._avatar, self._pictures, progress=lambda done: progress(0.8 + 0.2 * done)))
         return {'creation': tuple(rows)}
 
 

@@ -1,6 +1,7 @@
 """The whole path, camera message to avatar message, through the real driver node in a process of its own; and what it sends."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -144,8 +145,11 @@ def prepared(avatar, pictures: np.ndarray) -> Iterator[Path]:
         yield folder
 
 
-def measure(folder: Path, seconds: float, size: int, busy: int, detail: int, progress: Callable[[float], None]) -> dict:
+def measure(folder: Path, seconds: float, size: int, busy: int, detail: int, progress: Callable[[float], None],
+            environment: dict[str, str] | None = None) -> dict:
     """Run the three processes on what `prepared` wrote; return what `sega_ros.nodes.throughput` printed.
+
+    `environment` is added to this process's.
 
     Raises:
         PathError: they failed.
@@ -155,7 +159,8 @@ def measure(folder: Path, seconds: float, size: int, busy: int, detail: int, pro
     command = [sys.executable, '-m', 'sega_ros.nodes.throughput', str(folder / 'frames.npy'),
                *(part for name, value in options.items() for part in (f'--{name}', str(value)))]
     started = time.monotonic()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    variables = os.environ | (environment or {})
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
         while True:
             try:
                 output, messages = process.communicate(timeout=1.0)

@@ -3,6 +3,7 @@
 import io
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,11 +62,22 @@ def test_creation_table_shows_budgets():
     assert '| 5.5 | 5.0 | - | <= 6 | 800 | <= 1000 | 3 |' in text
 
 
-def test_the_start_is_a_median(monkeypatch, plain_avatar):
-    answers = iter([{'start_seconds': s, 'memory_mb': m} for s, m in ((9.0, 700.0), (5.0, 720.0), (6.0, 710.0))])
-    monkeypatch.setattr(bench_creation, 'measure', lambda *args: next(answers))
-    row = bench_creation.bench_start(plain_avatar, np.zeros((1, 8, 8, 3), np.uint8), repeats=3)
-    assert (row.seconds, row.fastest_seconds, row.memory_mb, row.inner_seconds) == (6.0, 5.0, 720.0, None)
+def test_the_start_is_a_median_and_the_first_is_once(monkeypatch, plain_avatar):
+    answers = iter([(9.0, 700.0), (5.0, 720.0), (6.0, 710.0), (15.0, 900.0)])
+    environments = []
+
+    def measure(*args):
+        environments.append(args[-1])
+        for folder in environments[-1].values():
+            assert Path(folder).parent.is_dir() and not Path(folder).exists()
+        seconds, memory = next(answers)
+        return {'start_seconds': seconds, 'memory_mb': memory}
+
+    monkeypatch.setattr(bench_creation, 'measure', measure)
+    usual, first = bench_creation.bench_start(plain_avatar, np.zeros((1, 8, 8, 3), np.uint8), repeats=3)
+    assert (usual.seconds, usual.fastest_seconds, usual.memory_mb, usual.inner_seconds, usual.repeats) == (6, 5, 720, None, 3)
+    assert (first.what, first.seconds, first.memory_mb, first.repeats, first.budget_seconds) == ('first start', 15, 900, 1, 20)
+    assert [set(e) for e in environments] == [set()] * 3 + [{'SEGA_CACHE_DIR', 'NUMBA_CACHE_DIR'}]
 
 
 def minutes(*values):
