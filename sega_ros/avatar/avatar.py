@@ -8,14 +8,14 @@ import torch
 from sega_ros.avatar.checks import check_values
 from sega_ros.avatar.listing import check_listing
 from sega_ros.errors import AvatarDamagedError, HeadModelMismatchError, RequestError
-from sega_ros.head.atlas import UvAtlas, build_atlas
+from sega_ros.head.atlas import UvAtlas, build_atlas, texel_head
 from sega_ros.head.model import HeadModel
 from sega_ros.models.distilled import Distilled, distilled_to_tensors, tensors_to_distilled
 from sega_ros.models.frame_decoder import Branch, branch_to_tensors, tensors_to_branch
 from sega_ros.tracking.fit import Identity
 from sega_ros.types import Camera, GaussianMap, Shell, Splats, check_shape
 
-FORMAT = 4  # of the file; raised when a reader of the old one would misread the new one
+FORMAT = 5  # of the file; raised when a reader of the old one would misread the new one
 # Channels of the packed map, in the order of GaussianMap's fields.
 _CHANNELS = {'offset': 3, 'rotation': 4, 'log_scale': 3, 'opacity': 1, 'color': 3}
 NOTHING = np.array([0, 0, 0, 1, 0, 0, 0, -8, -8, -8, -10, 0, 0, 0], np.float32)  # a texel without a splat
@@ -221,4 +221,4 @@ def _residual(tensors: dict[str, np.ndarray], size: int) -> Residual | None:
 
 def avatar_atlas(avatar: Avatar, head: HeadModel) -> UvAtlas:
     """Atlas that the avatar's maps are laid out on."""
-    return build_atlas(head, avatar.atlas_size)
+    return build_atlas(texel_head(head), avatar.atlas_size)

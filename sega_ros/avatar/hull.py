@@ -31,6 +31,7 @@ _NAPE = (-0.075, -0.03)  # heights (metres over the head's origin) between which
 # Hair that stands this far off the mesh (metres) may fall over ears, jaw and neck too, behind the part that the photo shows.
 _LONG, _FALLS = 0.012, np.radians(75)
 _FALLS_FROM = 0.0  # height over the head's origin below which long hair falls behind, not along the neck, metres
+_SHADE, _EVENING = 10.0, 0.7  # crop pixels over which hair is shaded, and how much of that the hull leaves out
 _HAIRLINE = 0.4  # of the head's radius: as far as that from hair, what the photo shows as skin is haired at the sides
 
 
@@ -99,7 +100,8 @@ def build_hull(
         return None
     means, alpha, phi = means[covered], alpha[covered], phi[covered]
     normals, spacing = _surface(means, skull.middle)
-    hull = Hull(means, normals, spacing, _colors(alpha, phi, silhouette, hair, color, skin), over_hair[covered])
+    colors = _colors(alpha, phi, silhouette, hair, _evened(color, hair), skin)
+    hull = Hull(means, normals, spacing, colors, over_hair[covered])
     return _hung(hull, alpha > _FALLS, skull, camera, hair if fallen is None else hair | fallen, color)
 
 
@@ -275,6 +277,17 @@ def _colors(
         near = distance < _HAIRLINE * silhouette.outer[sector]
         out[near] = hairy[near]
     return out
+
+
+def _evened(color: np.ndarray, hair: np.ndarray) -> np.ndarray:
+    """Colours [H, W, 3] whose shades over many pixels are weaker where `hair` [H, W] is: reflected, they would be stains."""
+    import cv2
+
+    weight = hair.astype(np.float32)
+    blurred = [cv2.GaussianBlur(np.float32(a), (0, 0), _SHADE) for a in (weight[..., None] * color, weight)]
+    shade = blurred[0] / np.maximum(blurred[1], 1e-3)[..., None]
+    even = np.clip(color + _EVENING * (np.median(shade[hair], 0) - shade), 0, 1)
+    return np.where(hair[..., None], even, color).astype(color.dtype)
 
 
 def _nearest_color(mask: np.ndarray, color: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -25,6 +25,10 @@ _LEFT_IRIS, _RIGHT_IRIS = 473, 468  # MediaPipe: the iris' centre, then four poi
 _EYE_RINGS = ((33, 246, 161, 160, 159, 158, 157, 173, 133, 155, 154, 153, 145, 144, 163, 7),
               (263, 466, 388, 387, 386, 385, 384, 398, 362, 382, 381, 380, 374, 373, 390, 249))
 _LID_EDGE = 0.4  # pixels of the crop: landmarks place the edges of the lids no better
+_IN_EYE = 1.2  # likewise: further in the picture shows the eye alone
+_WHITE = 0.9  # how bright the white of an eye is at least, over the skin
+_GLINT = 1.3  # how much brighter than in the picture a reflection is painted
+_PUPIL = 0.3  # radius of a pupil over its iris', indoors
 # Inside of the mouth in the light that gives skin this mean; the photo's own light scales it.
 _SKIN = 0.60
 _TEETH, _GUMS, _TONGUE = np.float32([0.80, 0.73, 0.63]), np.float32([0.36, 0.16, 0.15]), np.float32([0.66, 0.36, 0.34])
@@ -118,7 +122,7 @@ def unwrap(
     if mouth_gap(photo.landmarks) < _OPEN_MOUTH:
         seen &= region != Region.TEETH
     # Where the fit has a lid and the photo the eye, an iris would stay on the lid while the eyeball turns away.
-    edges = (region == Region.EYELIDS) & seen & _in_eye_openings(photo, xy)
+    edges = (region == Region.EYELIDS) & seen & _in_eye_openings(photo, xy, _LID_EDGE)
     seen &= ~edges
     color = np.clip(_sampled(photo.color, xy), 0, 1).astype(np.float32)
     mean_points = (head.v_template[table.corners] * table.bary[..., None]).sum(1)
@@ -128,16 +132,16 @@ def unwrap(
     for part in (skin, region == Region.SCALP):
         _fill_part(head, table, region, part, mean_points, color, seen)
     shut = _fill_lids(head, table, region, mean_points, color, seen, edges)
-    _paint_eyes(head, table, region == Region.EYES, frames, mean_points, photo, camera, color, seen)
     light = float(np.clip(np.median(color[skin & seen].mean(1)) / _SKIN, 0.3, 1.2)) if (skin & seen).any() else 1.0
+    _paint_eyes(head, region == Region.EYES, frames, mean_points, photo, camera, color, light * _SKIN)
     body, _ = loose_parts(head.faces, len(head.v_template))
     tongue = (region == Region.MOUTH) & ~body[table.corners[:, 0]]
     _fill_mouth(region, tongue, mean_points, color, seen, light)
     return Unwrapped(color, seen, shut)
 
 
-def _in_eye_openings(photo: Photo, xy: np.ndarray) -> np.ndarray:
-    """Which pixels xy [T, 2] of the crop lie between the edges of the lids, by more than these are sure to."""
+def _in_eye_openings(photo: Photo, xy: np.ndarray, depth: float) -> np.ndarray:
+    """Which pixels xy [T, 2] of the crop lie between the edges of the lids, by `depth` pixels at least."""
     import cv2
 
     landmarks = ((photo.landmarks.points[:, :2] - photo.origin) * photo.scale).astype(np.float32)
@@ -145,7 +149,8 @@ def _in_eye_openings(photo: Photo, xy: np.ndarray) -> np.ndarray:
     for ring in _EYE_RINGS:
         contour = landmarks[list(ring)]
         near = np.flatnonzero(((xy > contour.min(0)) & (xy < contour.max(0))).all(1))
-        out[near] |= [cv2.pointPolygonTest(contour[:, None], (float(x), float(y)), True) > _LID_EDGE for x, y in xy[near]]
+        inside = [cv2.pointPolygonTest(contour[:, None], (float(x), float(y)), True) > depth for x, y in xy[near]]
+        out[near] |= np.array(inside, bool)
     return out
 
 
@@ -210,8 +215,8 @@ def _fill_lids(
 
 
 def _paint_eyes(
-    head: HeadModel, table: TexelTable, eyes: np.ndarray, frames: SurfaceFrames, points: np.ndarray, photo: Photo,
-    camera: Camera, color: np.ndarray, seen: np.ndarray,
+    head: HeadModel, eyes: np.ndarray, frames: SurfaceFrames, points: np.ndarray, photo: Photo, camera: Camera, color: np.ndarray,
+    skin: float,
 ) -> None:
     """Paint each eyeball in place: an iris of rings around where the photo shows it, on a plain white.
 
@@ -232,22 +237,30 @@ def _paint_eyes(
         limbus = np.clip(np.linalg.norm(iris[1:] - iris[0], axis=1).mean() * z[near].mean() / camera.fx, 0.0048, 0.0072)
         along = ball @ axis
         ring = np.where(along > 0, np.linalg.norm(ball - along[:, None] * axis, axis=1), 1.0) / limbus
-        color[own] = _eyeball_colors(color[own], seen[own], ring)
+        # What the photo shows there, whether or not the fit has a lid before it.
+        shown = front & (_cosines(frames, camera)[own] > _FLAT_COSINE) & _in_eye_openings(photo, xy, _IN_EYE)
+        color[own] = _eyeball_colors(color[own], shown, ring, skin)
 
 
-def _eyeball_colors(color: np.ndarray, seen: np.ndarray, ring: np.ndarray) -> np.ndarray:
-    """Colours [K, 3] of an eyeball's texels by their distance `ring` [K] from the iris' centre over its radius."""
+def _eyeball_colors(color: np.ndarray, shown: np.ndarray, ring: np.ndarray, skin: float) -> np.ndarray:
+    """Colours [K, 3] of an eyeball's texels by their distance `ring` [K] from the iris' centre over its radius.
+
+    `color` [K, 3] is the photo's, which counts where that has `shown` [K] the eye; `skin` is how bright the face is.
+    """
     luma = color.mean(1)
-    white = seen & (ring > 1.25)
+    ring = ring / _limbus(luma[shown], ring[shown])
+    white = shown & (ring > 1.05)
     if white.sum() > 8:
-        white &= luma >= np.quantile(luma[white], 0.8)
-        sclera = np.clip(color[white].mean(0), 0.35, 0.92)
+        white &= luma >= np.quantile(luma[white], 0.7)
+        sclera = color[white].mean(0)
         sclera = 0.6 * sclera + 0.4 * sclera.mean()  # the lids' red and the crop's blur tint what little is seen
     else:
         sclera = np.float32([0.72, 0.70, 0.68])
+    # In a narrow eye all of it lies in the lids' shade.
+    sclera = np.clip(sclera * max(1.0, _WHITE * skin / sclera.mean()), 0.35, 0.92)
     shade = 1 - 0.22 * np.clip((ring - 1) / 2, 0, 1) ** 2
     out = sclera * shade[:, None]
-    inside = seen & (ring < 1)
+    inside = shown & (ring < 0.85)
     typical = np.median(color[inside], 0) if inside.sum() > 4 else np.float32([0.25, 0.18, 0.12])
     edges = np.linspace(0, 1, 9)
     middle = (edges[1:] + edges[:-1]) / 2
@@ -255,10 +268,27 @@ def _eyeball_colors(color: np.ndarray, seen: np.ndarray, ring: np.ndarray) -> np
         np.median(color[inside & (abs(ring - m) < 0.1)], 0) if (inside & (abs(ring - m) < 0.1)).sum() > 2 else typical
         for m in middle])
     iris = np.stack([np.interp(ring, middle, profile[:, k]) for k in range(3)], -1)
-    glint = inside & (luma > iris.mean(1) + 0.12) & (ring < 0.8)  # the light's reflection makes an eye alive
-    iris[glint] = color[glint]
+    over = np.where(inside, luma - iris.mean(1), 0)
+    pupil = np.clip((_PUPIL + 0.06 - ring) / 0.12, 0, 1)[:, None]  # the photo may not show it: a light on it, a small picture
+    iris = (1 - pupil) * iris + pupil * np.minimum(iris, 0.35 * typical)
+    # The light's reflection makes an eye alive. It is small: of its blurred picture only the middle is taken, and more of that.
+    glint = over > max(0.1, 0.5 * over.max(initial=0))
+    iris[glint] += _GLINT * (color - iris)[glint]
     cover = np.clip((1.06 - ring) / 0.16, 0, 1)[:, None]  # the limbus is soft
     return np.clip(cover * iris + (1 - cover) * out, 0, 1).astype(np.float32)
+
+
+def _limbus(luma: np.ndarray, ring: np.ndarray) -> float:
+    """Radius of the iris in the unit of `ring` [K], from its contrast to the white; `luma` [K] are the photo's."""
+    radii, contrasts = np.linspace(0.8, 1.1, 13), np.zeros(13)
+    for k, radius in enumerate(radii):
+        near = ring / radius
+        inner, outer = luma[(near > 0.8) & (near < 0.97)], luma[(near > 1.03) & (near < 1.2)]
+        if min(len(inner), len(outer)) > 8:
+            contrasts[k] = np.median(outer) - np.median(inner)
+    if contrasts.max() < 0.1:
+        return 0.93  # landmarks lie outside of the edge as a rule
+    return float(np.median(radii[contrasts > 0.95 * contrasts.max()]))
 
 
 def _fill_mouth(

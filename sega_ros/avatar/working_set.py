@@ -9,6 +9,7 @@ import torch
 from sega_ros.avatar.avatar import Avatar, avatar_atlas
 from sega_ros.avatar.detail import Kept, Thinning, grown, local_means
 from sega_ros.geometry import rotmat_to_unitquat
+from sega_ros.head.atlas import texel_head
 from sega_ros.head.model import HeadModel
 from sega_ros.models.base import added, lid_closure, reshaped
 from sega_ros.models.bind_kernel import activate, bind_into
@@ -16,6 +17,7 @@ from sega_ros.models.binding import camera_centre, fuse, gather, pack_texels, te
 from sega_ros.models.distilled import DistilledDecoder
 from sega_ros.models.frame_decoder import DecodedTexels, FrameDecoder
 from sega_ros.models.shell_kernel import place_shell
+from sega_ros.models.uv import network_places
 from sega_ros.types import GaussianMap, Region, Splats
 
 # Degrees between the view's direction and the photo's up to which the photo's residual shows in full, and from which it is gone.
@@ -53,7 +55,7 @@ class WholeAvatar:
         atlas = avatar_atlas(avatar, head)
         maps = fuse(avatar.static, avatar.dynamic, torch.from_numpy(atlas.dynamic))
         opacity = maps.opacity.numpy()
-        self.table = table = texel_table(head, atlas, rest, np.isfinite(opacity) & (opacity > -7))
+        self.table = table = texel_table(texel_head(head), atlas, rest, np.isfinite(opacity) & (opacity > -7))
         raw, local = _rows(maps, table), activate(maps, table).T
         raw_residual, with_residual = np.zeros_like(raw), local
         if avatar.residual is not None:
@@ -66,7 +68,7 @@ class WholeAvatar:
         decoded = atlas.dynamic[table.rows, table.cols] | all_dynamic
         self.decoded = decoded & (avatar.branch is not None)  # [T] what the dynamic decoder writes
         self.reshaped = reshaped(region)  # [T] whether it may change their looks
-        self.xy = ((np.stack([table.cols, table.rows], -1) + 0.5) * 2 / avatar.atlas_size - 1).astype(np.float32)  # [T, 2]
+        self.xy = network_places(head, atlas, table)  # [T, 2]
         points = (rest[table.corners] * table.bary[..., None]).sum(1)
         self.shut = avatar.closed_lids[table.rows, table.cols].T.astype(np.float32)  # [3, T] colours around shut eyes
         self.side = np.where(self.shut.any(0), np.where(points[:, 0] > 0, 0, 1), -1)  # [T] left eye, right eye, neither

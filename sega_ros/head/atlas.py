@@ -1,6 +1,6 @@
 """UV atlas: which point of the surface each texel lies on, and what kind of surface that is."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -64,3 +64,39 @@ def _build(key: ByIdentity, height: int, width: int) -> UvAtlas:
     for array in (buffer.face, buffer.bary, region):
         array.setflags(write=False)
     return UvAtlas(buffer.face, buffer.bary, region)
+
+
+_IRIS = 0.6  # radians from the pupil up to which an eyeball's texels lie close; an iris ends at 0.37
+
+
+def texel_head(head: HeadModel) -> HeadModel:
+    """Return `head` with the texture coordinates that the Gaussians are laid out by: its own, but for the eyeballs.
+
+    There they leave the back of the ball, which nobody sees, and come together around the pupil: people are looked in the eye.
+    Only charts that are discs about the pupil are changed, as the open head's are. Networks keep the head's own coordinates.
+    """
+    return _texel_head(ByIdentity(head))
+
+
+@lru_cache(maxsize=4)
+def _texel_head(key: ByIdentity) -> HeadModel:
+    head, uvs = key.head, key.head.uvs.copy()
+    for centre in (head.J_regressor @ head.v_template)[3:5]:
+        faces = (head.face_region == Region.EYES) & (head.v_template[head.faces[:, 0], 0] * centre[0] > 0)
+        corners, index = np.unique(head.uv_faces[faces], return_index=True)
+        if len(corners) < 4:
+            continue
+        ball = head.v_template[head.faces[faces].ravel()[index]] - centre
+        polar = np.arccos(np.clip(ball[:, 2] / np.linalg.norm(ball, axis=1), -1, 1))
+        flat = head.uvs[corners] - head.uvs[corners[polar.argmin()]]
+        radius = np.linalg.norm(flat, axis=1)
+        order = np.argsort(polar)
+        disc = (np.diff(radius[order]) > -1e-3 * radius.max()).all() and radius.argmin() == polar.argmin()
+        if not disc:
+            continue
+        fine = np.linspace(0, polar.max(), 1000)
+        share = np.cumsum(1 / (1 + (fine / _IRIS) ** 3))
+        wanted = radius.max() * np.interp(polar, fine, (share - share[0]) / (share[-1] - share[0]))
+        uvs[corners] += flat * (wanted / np.maximum(radius, 1e-9) - 1)[:, None]
+    # A version of its own: fingerprints, by which atlases are cached, leave the open head's floats out.
+    return replace(head, uvs=uvs, version=f'{head.version}, texels')

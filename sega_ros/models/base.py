@@ -78,7 +78,7 @@ class BaseInputs:
 
 def base_inputs(base: Base, layout: UvLayout) -> BaseInputs:
     """Turn a base into the static decoder's inputs."""
-    maps = layout.spread(np.c_[base.color, base.seen, base.cosine])
+    maps = layout.network_maps(np.c_[base.color, base.seen, base.cosine])
     color, other = torch.from_numpy(maps[:3]), torch.from_numpy(maps[3:])
     if layout.size != 192:
         color, other = (F.interpolate(m[None], size=(192, 192), mode='bilinear')[0] for m in (color, other))
@@ -132,7 +132,9 @@ def at_texels(change: Correction, layout: UvLayout, index: int = 0) -> GaussianM
     xy = layout.xy.to(change.color.device)[None]
     geometry = sample_at(change.geometry[index:index + 1], xy)[0]
     if layout.size == change.color.shape[-1]:
+        eyes = torch.from_numpy(np.flatnonzero(layout.region == Region.EYES)).to(xy.device)  # off the grid of the networks' maps
         color = change.color[index][(slice(None), *layout.table.index)].T
+        color = color.index_put((eyes,), sample_at(change.color[index:index + 1], xy[:, eyes])[0])
     else:
         color = sample_at(change.color[index:index + 1], xy)[0]
     offset, rotation, log_scale, opacity = geometry.split([3, 4, 3, 1], -1)
@@ -159,10 +161,10 @@ def moved_only(change: GaussianMap, layout: UvLayout) -> GaussianMap:
     return replace(masked(change, torch.from_numpy(reshaped(layout.region)).to(change.offset.device)), offset=change.offset)
 
 
-def looks_only(change: GaussianMap, layout: UvLayout) -> GaussianMap:
-    """What `moved_only` leaves out of changes of texels [T, ...]."""
+def forms_only(change: GaussianMap, layout: UvLayout) -> GaussianMap:
+    """Changes of rotation, scale and opacity of those texels [T, ...] that `moved_only` just moves; colours stay as painted."""
     eyes = torch.from_numpy(~reshaped(layout.region)).to(change.offset.device)
-    return replace(masked(change, eyes), offset=torch.zeros_like(change.offset))
+    return replace(masked(change, eyes), offset=torch.zeros_like(change.offset), color=torch.zeros_like(change.color))
 
 
 def masked(texels: GaussianMap, share: Tensor) -> GaussianMap:

@@ -15,10 +15,10 @@ from sega_ros.models.base import (
     base_inputs,
     base_texels,
     corrected_shell,
+    forms_only,
     held_texels,
     in_units,
     known_texels,
-    looks_only,
     masked,
     moved_only,
 )
@@ -85,8 +85,8 @@ class Sega(nn.Module):
             # Where the photo shows the face, its own expression must look as it does there.
             (change,), _ = self._changes(static, layout, torch.from_numpy(base.offsets)[None])
             texels = added(texels, change, -share)
-            # What is only moved later has its look from here.
-            texels = added(texels, looks_only(change, layout))
+            # What is only moved later has its form from here.
+            texels = added(texels, forms_only(change, layout))
         texels = closed(texels, base.offset, layout)
         return PersonOutput(base, static, texels, corrected_shell(base, static.shell[0]))
 

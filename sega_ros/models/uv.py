@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
-from sega_ros.head.atlas import UvAtlas, build_atlas
+from sega_ros.head.atlas import UvAtlas, build_atlas, texel_head
 from sega_ros.head.model import HeadModel
 from sega_ros.models.binding import SurfaceFrames, TexelTable, surface_frames, texel_table, vertex_normals
 from sega_ros.models.static_decoder import COARSE, SIDE
@@ -26,23 +27,23 @@ class UvLayout:
     table: TexelTable  # on the mean identity
     region: np.ndarray  # [T] Region
     dynamic: Tensor  # [T] bool: decoded per frame
-    xy: Tensor  # [T, 2] place of the texel in UV: right and down, -1 to 1
+    xy: Tensor  # [T, 2] where on the networks' maps the texel is: right and down, -1 to 1
     middle: UvAtlas  # 96
     coarse: UvAtlas  # 48
 
     @classmethod
     def build(cls, head: HeadModel, size: int = 192) -> 'UvLayout':
         """Lay out an atlas of `size` texels; `table` fits the mean identity (see `for_identity`)."""
-        atlas = build_atlas(head, size)
+        own = texel_head(head)
+        atlas = build_atlas(own, size)
         height = atlas.points(head.v_template, head.faces)[..., 1]
         cut = (atlas.region == Region.NECK) & (height < NECK_CUT)
         # The scalp lies under the hair of the shell and only backs it: a quarter of its texels does, twice as large.
         grid = np.add.outer(np.arange(size) % 2, np.arange(size) % 2) == 0
         thinned = (atlas.region == Region.SCALP) & ~grid
-        table = texel_table(head, atlas, head.v_template, ~cut & ~thinned)
-        xy = (np.stack([table.cols, table.rows], -1) + 0.5) * 2 / size - 1
+        table = texel_table(own, atlas, head.v_template, ~cut & ~thinned)
         return cls(head, size, table, atlas.region[table.rows, table.cols],
-                   torch.from_numpy(atlas.dynamic[table.rows, table.cols]), torch.from_numpy(xy.astype(np.float32)),
+                   torch.from_numpy(atlas.dynamic[table.rows, table.cols]), torch.from_numpy(network_places(head, atlas, table)),
                    build_atlas(head, SIDE), build_atlas(head, COARSE))
 
     @cached_property
@@ -72,10 +73,11 @@ class UvLayout:
 
     def for_identity(self, rest: np.ndarray) -> TexelTable:
         """Return the table of a person whose neutral mesh is `rest` [V, 3]."""
-        atlas = build_atlas(self.head, self.size)
+        own = texel_head(self.head)
+        atlas = build_atlas(own, self.size)
         mask = np.zeros(atlas.size, bool)
         mask[self.table.rows, self.table.cols] = True
-        return texel_table(self.head, atlas, rest, mask)
+        return texel_table(own, atlas, rest, mask)
 
     def offsets(self, vertices: np.ndarray, rest: np.ndarray) -> np.ndarray:
         """Posed offsets in UV [3, 48, 48], metres, head frame; 0 outside of the dynamic regions."""
@@ -89,8 +91,37 @@ class UvLayout:
                 self.middle.valid[..., None]]
         return np.ascontiguousarray(np.concatenate(maps, -1).transpose(2, 0, 1), np.float32)
 
+    def network_maps(self, values: np.ndarray) -> np.ndarray:
+        """Per-texel values [T, C] as maps [C, size, size] on the networks' coordinates, 0 elsewhere."""
+        out, eyes = self.spread(values), np.flatnonzero(self.region == Region.EYES)
+        out[:, self.table.rows[eyes], self.table.cols[eyes]] = 0
+        (rows, cols), nearest = self._eye_pixels
+        out[:, rows, cols] = values[eyes[nearest]].T
+        return out
+
+    @cached_property
+    def _eye_pixels(self) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """Pixels of the networks' maps that show eyeballs, and which of the eyes' texels is nearest to each."""
+        rows, cols = np.nonzero(build_atlas(self.head, self.size).region == Region.EYES)
+        places = (np.stack([cols, rows], -1) + 0.5) * 2 / self.size - 1
+        nearest = cKDTree(self.xy[torch.from_numpy(self.region == Region.EYES)].numpy()).query(places)[1] if len(rows) else rows
+        return (rows, cols), nearest
+
     def spread(self, values: np.ndarray) -> np.ndarray:
-        """Per-texel values [T, C] as maps [C, size, size], 0 elsewhere."""
+        """Per-texel values [T, C] as maps [C, size, size] of the texels' own layout, 0 elsewhere."""
         out = np.zeros((values.shape[1], self.size, self.size), np.float32)
         out[:, self.table.rows, self.table.cols] = values.T
         return out
+
+
+def network_places(head: HeadModel, atlas: UvAtlas, table: TexelTable) -> np.ndarray:
+    """Where on the networks' maps the texels of `table` are [T, 2]: right and down, -1 to 1.
+
+    `atlas` lays them out by `texel_head`, the networks' maps by the head's own coordinates: they differ on the eyeballs.
+    """
+    height, width = atlas.size
+    places = (np.stack([table.cols, table.rows], -1) + 0.5) * 2 / np.array([width, height]) - 1
+    eyes = np.flatnonzero(atlas.region[table.rows, table.cols] == Region.EYES)
+    face = atlas.face[table.rows[eyes], table.cols[eyes]]
+    places[eyes] = 2 * (head.uvs[head.uv_faces[face]] * table.bary[eyes, :, None]).sum(1) - 1
+    return places.astype(np.float32)

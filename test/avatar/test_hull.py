@@ -162,3 +162,17 @@ def test_long_hair_hangs_from_the_outline_instead_of_following_the_neck(head):
     behind = hangs & (points[:, 2] < -0.12)
     assert behind.sum() > 30 and np.abs(points[behind, 0]).max() > 0.05, 'the nape is wide, too'
     np.testing.assert_allclose(np.linalg.norm(hull.normals, axis=1), 1, atol=1e-6)
+
+
+def test_shades_of_hair_are_weaker_on_the_hull_and_strands_are_not():
+    rng = np.random.default_rng(0)
+    strands = 0.1 * rng.random((120, 120, 1))
+    shade = np.where(np.arange(120)[:, None, None] < 60, 0.3, 0.6)
+    color = (strands + shade * [1, 0.8, 0.6]).astype(np.float32)
+    hair = np.zeros((120, 120), bool)
+    hair[:, :100] = True
+    even = hulls._evened(color, hair)
+    np.testing.assert_array_equal(even[~hair], color[~hair])
+    before, after = (float(np.ptp([c[:40, 20:80].mean(), c[80:, 20:80].mean()])) for c in (color, even))
+    assert after < 0.4 * before
+    assert even[:40, 20:80].std((0, 1)) == pytest.approx(color[:40, 20:80].std((0, 1)), rel=0.1)

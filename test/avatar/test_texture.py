@@ -8,7 +8,17 @@ import pytest
 
 from sega_ros.avatar.create import QUALITIES
 from sega_ros.avatar.start import photo_start
-from sega_ros.avatar.texture import _fill_mouth, _in_eye_openings, _sampled, mouth_gap, tuck_in, unwrap, visible_texels
+from sega_ros.avatar.texture import (
+    _eyeball_colors,
+    _fill_mouth,
+    _in_eye_openings,
+    _limbus,
+    _sampled,
+    mouth_gap,
+    tuck_in,
+    unwrap,
+    visible_texels,
+)
 from sega_ros.camera import project
 from sega_ros.head.mesh import loose_parts
 from sega_ros.models.binding import camera_centre
@@ -102,11 +112,45 @@ def test_visible_texels_are_in_front_and_face_the_camera(scene):
 def test_what_lies_between_the_lids_is_eye(scene, plain):
     """Where the fit has a lid over it, the lid does not take its colour: it would stay there when the eye turns away."""
     visible, xy = visible_texels(scene.frames, scene.camera, scene.buffer)
-    between = visible & _in_eye_openings(scene.photo, xy)
+    between = visible & _in_eye_openings(scene.photo, xy, 0.4)
     lids = between & (scene.region == Region.EYELIDS)
     assert (between & (scene.region == Region.EYES)).sum() > 10 and lids.sum() > 5
     assert not plain.seen[lids].any()
     assert not between[np.isin(scene.region, [Region.SCALP, Region.EARS, Region.NECK])].any()
+
+
+def narrow_eye(*, light: bool):
+    """An eye of 40 x 40 texels: a blue iris of 0.9, a band of it between the lids, in their shade, perhaps with a light."""
+    x, y = np.meshgrid(np.linspace(-2, 2, 40), np.linspace(-2, 2, 40))
+    ring = np.hypot(x, y).ravel()
+    color = np.where(ring[:, None] < 0.9, [0.2, 0.3, 0.5], [0.5, 0.45, 0.45]).astype(np.float32)
+    shown = np.abs(y.ravel()) < 0.6
+    color[~shown] = 0.7, 0.4, 0.3  # lids
+    spot = (np.hypot(x - 0.5, y) < 0.13).ravel()
+    if light:
+        color[spot] = 0.7
+    return color, shown, ring, spot
+
+
+@pytest.mark.parametrize('light', [False, True])
+def test_an_eye_is_painted_whole(light):
+    color, shown, ring, spot = narrow_eye(light=light)
+    painted = _eyeball_colors(color, shown, ring, 0.6)
+    iris = (ring > 0.5) & (ring < 0.75) & (~spot | (not light))
+    np.testing.assert_allclose(painted[iris], np.tile([0.2, 0.3, 0.5], (iris.sum(), 1)), atol=0.03)
+    assert painted[(ring < 0.2)].mean() < 0.5 * color[(ring < 0.2) & shown].mean(), 'a pupil, though the picture shows none'
+    white = painted[(ring > 1.1) & (ring < 1.3)]
+    assert white.mean() > 0.85 * 0.6, 'not as dark as in the shade'
+    assert np.ptp(white, 1).max() < 0.1, 'no lid'
+    if light:
+        assert painted[spot].mean() > color[spot].mean() + 0.05
+
+
+def test_the_edge_of_an_iris_is_found_where_there_is_contrast():
+    color, shown, ring, _ = narrow_eye(light=False)
+    assert _limbus(color.mean(1)[shown], ring[shown]) == pytest.approx(0.9, abs=0.05)
+    assert _limbus(np.full(shown.sum(), 0.4), ring[shown]) == 0.93
+    assert _limbus(np.zeros(0), np.zeros(0)) == 0.93
 
 
 def test_shut_lids_are_brighter_than_the_lids_of_an_open_eye(scene, plain):

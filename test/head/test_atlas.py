@@ -1,8 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from sega_ros.errors import RequestError
-from sega_ros.head.atlas import build_atlas
+from sega_ros.head.atlas import build_atlas, texel_head
 from sega_ros.types import DYNAMIC_REGIONS, Region
 
 
@@ -86,3 +88,39 @@ def test_atlas_is_cached_and_sized_height_first(head):
 def test_silly_sizes_are_refused(head):
     with pytest.raises(RequestError, match=r'wanted 8 to 8192 texels, found 4x4'):
         build_atlas(head, 4)
+
+
+def iris(head, atlas):
+    """Texels of an atlas within 21 degrees of a pupil."""
+    points, eyes = atlas.points(head.v_template, head.faces), atlas.region == Region.EYES
+    found = 0
+    for centre in (head.J_regressor @ head.v_template)[3:5]:
+        ball = points[eyes & (points[..., 0] * centre[0] > 0)] - centre
+        found += (ball[:, 2] > np.cos(np.radians(21)) * np.linalg.norm(ball, axis=1)).sum()
+    return found
+
+
+def test_texels_come_together_on_irises(head, atlas):
+    own = texel_head(head)
+    eyes = np.unique(head.uv_faces[head.face_region == Region.EYES])
+    rest = np.setdiff1d(np.arange(len(head.uvs)), eyes)
+    np.testing.assert_array_equal(own.uvs[rest], head.uvs[rest])
+    spread = build_atlas(own, 192)
+    assert spread is not atlas
+    assert iris(head, spread) > 4 * iris(head, atlas)
+    counts = [(a.region == Region.EYES).sum() for a in (spread, atlas)]
+    assert abs(counts[0] - counts[1]) < 0.02 * counts[1]
+
+    def areas(uvs):
+        a, b, c = np.moveaxis(uvs[head.uv_faces[head.face_region == Region.EYES]].astype(np.float64), 1, 0)
+        return (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]
+
+    assert (areas(own.uvs) * areas(head.uvs) > 0).all(), 'no triangle turns over'
+
+
+def test_eyes_that_are_no_discs_stay(head):
+    eyes = np.unique(head.uv_faces[head.face_region == Region.EYES])
+    uvs = head.uvs.copy()
+    uvs[eyes] = np.random.default_rng(0).random((len(eyes), 2))
+    other = replace(head, uvs=uvs, version='shuffled')
+    np.testing.assert_array_equal(texel_head(other).uvs, uvs)
