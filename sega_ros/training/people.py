@@ -14,7 +14,7 @@ from sega_ros.training.data.capture_file import CaptureFolder, HeadTag, Split, l
 from sega_ros.training.examples import capture_start
 from sega_ros.types import Capture
 
-_BASES = 'bases'  # folder beside the captures
+_BASES = 'bases-2'  # folder beside the captures; another number when texels are laid out or coloured otherwise
 
 
 @dataclass(frozen=True)

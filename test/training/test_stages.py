@@ -17,7 +17,7 @@ from sega_ros.io.tensors import load_tensors
 from sega_ros.models.arcface import ArcFace, ArcFaceConfig
 from sega_ros.models.vgg import Vgg16
 from sega_ros.models.weights import load_weights
-from sega_ros.training.people import PeopleFolder
+from sega_ros.training.people import _BASES, PeopleFolder
 from sega_ros.training.run import CHECKPOINT, RunConfig, learning_rate
 from sega_ros.training.stages import WEIGHTS, train_stage
 
@@ -142,10 +142,10 @@ def test_a_damaged_base_is_named(tmp_path, people_folder, layout, embedding):
     shutil.copytree(people_folder, folder)
     people = PeopleFolder(folder, layout, embedding, split='train')
     name = people.capture(0).name
-    (folder / 'bases' / f'{name}.npz').write_bytes(b'nothing')
+    (folder / _BASES / f'{name}.npz').write_bytes(b'nothing')
     with pytest.raises(DatasetError, match='delete it, it is made again'):
         people[0]
-    (folder / 'bases' / f'{name}.npz').unlink()
+    (folder / _BASES / f'{name}.npz').unlink()
     assert people[0].base.color.shape[1] == 3
 
 
