@@ -30,7 +30,7 @@ class KernelLoader:
             self.load()
         elif len(os.sched_getaffinity(0)) > 1:
             print('compiling what tracks and draws faces, once: half a minute at most', file=sys.stderr, flush=True)
-            self._process = subprocess.Popen([sys.executable, '-m', __name__], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen([sys.executable, '-m', __name__], stdin=subprocess.DEVNULL, start_new_session=True)
 
     def load(self) -> None:
         """Wait for the process and load what it compiled; what it did not is compiled here. Does nothing the next time."""
