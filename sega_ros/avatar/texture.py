@@ -222,7 +222,7 @@ def _paint_eyes(
 
     What else an open eye shows on the ball (lashes, the lids' shade) would turn with the gaze, so it is not copied.
     """
-    joints = (head.J_regressor @ head.v_template)[3:5]
+    joints, cosines = (head.J_regressor @ head.v_template)[3:5], _cosines(frames, camera)
     for side, centre_point in ((1, _LEFT_IRIS), (-1, _RIGHT_IRIS)):
         own = np.flatnonzero(eyes & (points[:, 0] * side > 0))
         if not len(own):
@@ -238,7 +238,7 @@ def _paint_eyes(
         along = ball @ axis
         ring = np.where(along > 0, np.linalg.norm(ball - along[:, None] * axis, axis=1), 1.0) / limbus
         # What the photo shows there, whether or not the fit has a lid before it.
-        shown = front & (_cosines(frames, camera)[own] > _FLAT_COSINE) & _in_eye_openings(photo, xy, _IN_EYE)
+        shown = front & (cosines[own] > _FLAT_COSINE) & _in_eye_openings(photo, xy, _IN_EYE)
         color[own] = _eyeball_colors(color[own], shown, ring, skin)
 
 

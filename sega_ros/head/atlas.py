@@ -10,6 +10,8 @@ from sega_ros.head.model import ByIdentity, HeadModel
 from sega_ros.raster import rasterize_triangles
 from sega_ros.types import DYNAMIC_REGIONS, Region
 
+_IRIS = 0.6  # radians from the pupil up to which an eyeball's texels lie close; an iris ends at 0.37
+
 
 @dataclass(frozen=True, eq=False)
 class UvAtlas:
@@ -64,9 +66,6 @@ def _build(key: ByIdentity, height: int, width: int) -> UvAtlas:
     for array in (buffer.face, buffer.bary, region):
         array.setflags(write=False)
     return UvAtlas(buffer.face, buffer.bary, region)
-
-
-_IRIS = 0.6  # radians from the pupil up to which an eyeball's texels lie close; an iris ends at 0.37
 
 
 def texel_head(head: HeadModel) -> HeadModel:

@@ -1,7 +1,8 @@
 """The per-frame fit, compiled: `LandmarkSolver`'s normal equations and steps for a held identity and focal length.
 
-The reference is the NumPy version in `solver.py`; tests compare the two. A frame is one call that holds no interpreter
-lock, so the renderer's thread goes on meanwhile. Left out here: MediaPipe's depth (without effect on a warm start).
+The reference is the NumPy version in `solver.py`; tests compare the two. The calls hold no interpreter lock, so the renderer's
+thread goes on meanwhile. Left out here: MediaPipe's depth (without effect on a warm start). Arrays are copied element by
+element: an assignment between them has Numba compile the words of its error messages, two seconds at a first start.
 """
 
 from types import SimpleNamespace
